@@ -1,0 +1,43 @@
+#define _GNU_SOURCE
+#include "CPosix.h"
+
+#include <pthread.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int holdfast_start_writeback(int descriptor, long offset, long length) {
+    return sync_file_range(descriptor, offset, length, SYNC_FILE_RANGE_WRITE);
+}
+
+int holdfast_open_at(int directory, const char *name, int flags, unsigned int mode) {
+    return openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW, mode);
+}
+
+int holdfast_punch_hole(int descriptor, long offset, long length) {
+    return fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
+int holdfast_lock(int descriptor) { return flock(descriptor, LOCK_EX | LOCK_NB); }
+
+int holdfast_unlock(int descriptor) { return flock(descriptor, LOCK_UN); }
+
+void holdfast_lower_thread_priority(void) {
+    // ioprio_set(IOPRIO_WHO_PROCESS, this thread, class 2 (best effort), level 7 (lowest)).
+    syscall(SYS_ioprio_set, 1, 0, (2 << 13) | 7);
+    // In Linux a nice value belongs to the thread.
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
+}
+
+void holdfast_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+void holdfast_bound_allocator(void) {
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
+#endif
+}

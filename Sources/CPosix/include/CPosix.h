@@ -1,0 +1,27 @@
+// Linux calls that the Glibc module does not show to Swift. No system header is included here: under _GNU_SOURCE
+// they would define types that differ from those that other C modules of this package export.
+#pragma once
+
+/// Starts writing the dirty pages of a byte range to the device, without waiting (sync_file_range(2)).
+int holdfast_start_writeback(int descriptor, long offset, long length);
+
+/// openat(2), which is variadic. The last component is never followed when it is a symbolic link.
+int holdfast_open_at(int directory, const char *name, int flags, unsigned int mode);
+
+/// Frees the blocks of a range; the size stays (fallocate(2)).
+int holdfast_punch_hole(int descriptor, long offset, long length);
+
+/// Takes the exclusive flock(2) of an open file, without waiting.
+int holdfast_lock(int descriptor);
+int holdfast_unlock(int descriptor);
+
+/// Gives the calling thread a low CPU priority and the lowest of disk I/O. Best effort.
+void holdfast_lower_thread_priority(void);
+
+/// Names the calling thread for debuggers and ps (at most 15 characters).
+void holdfast_name_thread(const char *name);
+
+/// Makes the allocator keep little: one arena, since what a thread of another arena frees is not used by this one, and
+/// chunks of objects on the heap, because a mapping for each would fault in every page of every chunk again. Called
+/// before there are threads.
+void holdfast_bound_allocator(void);
