@@ -25,6 +25,7 @@ let package = Package(
 
         // Mechanisms.
         .target(name: "ContentHashing", dependencies: ["COpenSSL", "CXXHash", "StoreModel"]),
+        .target(name: "BlobVolume", dependencies: ["ContentHashing", "CPosix", "StoreModel"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,165 @@
+internal import CPosix
+internal import Glibc
+internal import Synchronization
+
+/// Keeps one zeroed log segment ready: an append into blocks that are allocated and written needs no journal commit
+/// of the file system at its fsync, and the spare is the room that deletes have left on a full disk.
+///
+/// A thread of its own at low priority zeroes the file in steps, so the writer's fsyncs don't wait behind it for long.
+/// `segments/spare.new` is under preparation, `segments/spare` is zeroed and durable.
+final class SparePreparer: Sendable {
+    static let readyName = "segments/spare"
+    /// Made by the writer when no spare is ready.
+    static let freshName = "segments/fresh"
+    private static let stepByteCount = 1 << 20
+
+    private enum Phase: Sendable {
+        case idle
+        case preparing(pthread_t)
+        case ready(UInt64)
+    }
+
+    private struct State: Sendable {
+        var phase = Phase.idle
+        var isStopped = false
+        /// The thread is done; joining it does not wait.
+        var outcome: UInt64?
+    }
+
+    private let disk: any Disk
+    private let state = Mutex(State())
+
+    init(disk: any Disk) { self.disk = disk }
+
+    /// Looks for what an earlier run left behind.
+    func adopt() throws(DiskError) {
+        for name in [Self.readyName + ".new", Self.freshName + ".new", Self.freshName]
+        where try disk.exists(name) {
+            try disk.remove(name)
+        }
+        guard try disk.exists(Self.readyName) else { return }
+        let file = try disk.open(Self.readyName, .read)
+        defer { file.close() }
+        let size = try file.size()
+        state.withLock { $0.phase = .ready(size) }
+    }
+
+    /// Starts preparing a spare of this size unless there is one.
+    func start(size: UInt64, inBackground: Bool) {
+        collect()
+        state.withLock { state in
+            guard case .idle = state.phase, !state.isStopped else { return }
+            guard inBackground else {
+                // No lock is contended in this mode: the writer is the only caller.
+                state.outcome = nil
+                return
+            }
+            let job = Unmanaged.passRetained(Job(preparer: self, size: size))
+            var thread = pthread_t()
+            let status = pthread_create(&thread, nil, { Job.run($0) }, job.toOpaque())
+            if status == 0 {
+                state.phase = .preparing(thread)
+            } else {
+                // No thread now: the writer makes its segment itself when it needs one.
+                job.release()
+            }
+        }
+        if !inBackground, case .idle = state.withLock({ $0.phase }) {
+            let made = prepare(size)
+            state.withLock { $0.phase = made ? .ready(size) : .idle }
+        }
+    }
+
+    /// Size of the spare, when one is ready.
+    var readySize: UInt64? {
+        collect()
+        guard case .ready(let size) = state.withLock({ $0.phase }) else { return nil }
+        return size
+    }
+
+    /// Marks the spare as used; the caller has renamed it.
+    func take() { state.withLock { $0.phase = .idle } }
+
+    /// Stops the thread and waits for it.
+    func stop() {
+        let thread: pthread_t? = state.withLock { state in
+            state.isStopped = true
+            guard case .preparing(let thread) = state.phase else { return nil }
+            state.phase = .idle
+            return thread
+        }
+        if let thread { pthread_join(thread, nil) }
+    }
+
+    /// Makes a zeroed, durable file of this size under `name`; false when it can't (no room, an error).
+    static func makeZeroed(
+        _ name: String,
+        size: UInt64,
+        on disk: any Disk,
+        isStopped: () -> Bool = { false }
+    ) throws(DiskError) -> Bool {
+        let temporaryName = name + ".new"
+        if try disk.exists(temporaryName) { try disk.remove(temporaryName) }
+        let file = try disk.open(temporaryName, .create)
+        defer { file.close() }
+        do throws(DiskError) {
+            let zeros = [UInt8](repeating: 0, count: stepByteCount)
+            var offset: UInt64 = 0
+            while offset < size {
+                if isStopped() {
+                    try disk.remove(temporaryName)
+                    return false
+                }
+                let count = Int(min(UInt64(stepByteCount), size - offset))
+                try file.write(count == zeros.count ? zeros : [UInt8](zeros[..<count]), at: offset)
+                try file.startWriteback(offset: offset, length: UInt64(count))
+                offset += UInt64(count)
+            }
+            try file.sync()
+        } catch {
+            // What it took of a full disk is given back.
+            try? disk.remove(temporaryName)
+            throw error
+        }
+        try disk.rename(temporaryName, to: name)
+        try disk.syncDirectory("segments")
+        return true
+    }
+
+    private func prepare(_ size: UInt64) -> Bool {
+        let made = try? Self.makeZeroed(Self.readyName, size: size, on: disk) {
+            state.withLock { $0.isStopped }
+        }
+        return made ?? false
+    }
+
+    /// Takes the result of a thread that is done.
+    private func collect() {
+        let thread: pthread_t? = state.withLock { state in
+            guard case .preparing(let thread) = state.phase, let outcome = state.outcome else { return nil }
+            state.phase = outcome > 0 ? .ready(outcome) : .idle
+            state.outcome = nil
+            return thread
+        }
+        if let thread { pthread_join(thread, nil) }
+    }
+
+    private final class Job: Sendable {
+        let preparer: SparePreparer
+        let size: UInt64
+
+        init(preparer: SparePreparer, size: UInt64) {
+            self.preparer = preparer
+            self.size = size
+        }
+
+        static func run(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+            guard let argument else { return nil }
+            let job = Unmanaged<Job>.fromOpaque(argument).takeRetainedValue()
+            holdfast_lower_thread_priority()
+            let made = job.preparer.prepare(job.size)
+            job.preparer.state.withLock { $0.outcome = made ? job.size : 0 }
+            return nil
+        }
+    }
+}

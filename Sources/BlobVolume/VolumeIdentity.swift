@@ -1,0 +1,118 @@
+package import StoreModel
+
+/// The volumes that carry the commit log. It changes only by records in the log; this is a volume's copy of it.
+package struct LogSet: Hashable, Sendable {
+    package var version: UInt64
+    package var members: [VolumeID]
+    /// Where the record that made it stands in the log; 0, 0 for the set that the store was founded with.
+    package var sinceEpoch: UInt64
+    package var sinceSequence: UInt64
+
+    package init(version: UInt64, members: [VolumeID], sinceEpoch: UInt64 = 0, sinceSequence: UInt64 = 0) {
+        self.version = version
+        self.members = members
+        self.sinceEpoch = sinceEpoch
+        self.sinceSequence = sinceSequence
+    }
+}
+
+/// What a volume remembers about a peer that failed, in case the peer could not write it down itself.
+package struct PeerFailure: Hashable, Sendable {
+    /// The epoch of the writer that saw it. It says nothing any more once the peer has promised a later one: then it was
+    /// opened as a failed volume since.
+    package let epoch: UInt64
+    package let reason: String
+
+    package init(epoch: UInt64, reason: String) {
+        self.epoch = epoch
+        self.reason = reason
+    }
+}
+
+/// What a volume is and what it has promised; kept in `volume.json` and its second copy.
+package struct VolumeIdentity: Sendable, Equatable {
+    package static let formatMajor: UInt64 = 1
+    package static let formatMinor: UInt64 = 0
+
+    package let storeID: StoreID
+    package let volumeID: VolumeID
+    package internal(set) var formatMajor = VolumeIdentity.formatMajor
+    package internal(set) var formatMinor = VolumeIdentity.formatMinor
+    /// The highest epoch that this volume promised to a writer: it takes no batches of earlier ones.
+    package var promise: UInt64
+    /// The volume counts when a writer starts only if its log has reached this place: set while it is rebuilt because
+    /// it has lost what it once acknowledged.
+    package var votesFromEpoch: UInt64 = 0
+    package var votesFromSequence: UInt64 = 0
+    /// The log sets that this volume knows, by version; the last few are enough.
+    package var memberships: [LogSet]
+    package var quorum: QuorumConfiguration
+    package let createdAt: Timestamp
+    /// Volumes whose failure (a failed write or fsync) was recorded here because they may be unable to record it.
+    package var failed: [VolumeID: PeerFailure]
+
+    package init(
+        storeID: StoreID,
+        volumeID: VolumeID,
+        promise: UInt64 = 0,
+        logSet: LogSet,
+        quorum: QuorumConfiguration,
+        createdAt: Timestamp,
+        failed: [VolumeID: PeerFailure] = [:]
+    ) {
+        self.storeID = storeID
+        self.volumeID = volumeID
+        self.promise = promise
+        memberships = [logSet]
+        self.quorum = quorum
+        self.createdAt = createdAt
+        self.failed = failed
+    }
+}
+
+extension VolumeIdentity {
+    /// The newest log set that this volume knows.
+    package var logSet: LogSet {
+        get { memberships.last ?? LogSet(version: 0, members: []) }
+        set { memberships = memberships.filter { $0.version < newValue.version } + [newValue] }
+    }
+}
+
+/// What a volume has to remember about itself beside its segments.
+struct VolumeMemory: Sendable, Equatable {
+    /// A segment that must never be written again because a write or an fsync of it failed, and where its good part
+    /// ends.
+    struct FrozenSegment: Sendable, Equatable {
+        let number: UInt32
+        let end: UInt64
+    }
+
+    /// The places that were known to be fsynced when this was written.
+    struct Watermarks: Sendable, Equatable {
+        var log = RecordLocation(segment: 0, unit: 0)
+        var bulk = RecordLocation(segment: 0, unit: 0)
+        var complete: UInt64 = 0
+    }
+
+    /// Lower bounds of what is fsynced, as of the last time that this was written.
+    var watermarks = Watermarks()
+    /// Set by a clean close, cleared before the first write after it. The log segment then holds zeros behind the
+    /// watermark, and the watermarks are exact.
+    var isClean = false
+    /// Set when a write or an fsync failed and this file could still be written: the watermarks are then exact too,
+    /// and nothing behind them may be relied on.
+    var failureReason: String?
+    var frozen: [FrozenSegment] = []
+    /// A batch that was acknowledged from here is lost; see `BlobVolume.isLogDamaged`.
+    var isLogDamaged = false
+    /// Kept here when it is higher than what the log's own records tell.
+    var knownCommitIndex: UInt64 = 0
+}
+
+extension BlobVolume {
+    /// Reads the identity of the volume on a disk, without opening it.
+    /// - Throws: `.identityMissing` when there is none, `.unsupportedFormat`, `.corrupt`, `.inputOutput`.
+    package static func readIdentity(_ disk: any Disk) throws(VolumeError) -> VolumeIdentity {
+        try IdentityFile.load(from: disk).file.identity
+    }
+}

@@ -1,0 +1,629 @@
+internal import ContentHashing
+internal import Glibc
+internal import StoreModel
+internal import Synchronization
+
+/// Opens a volume: reads what its files tell, decides what is torn and what is damaged, cuts the torn tails durably
+/// and sets damage aside.
+///
+/// The order matters: what the volume has to remember (damage of its log, segments never to be written again) is
+/// durable before the bytes that showed it are cut; all tails are fsynced before anything in them counts.
+struct VolumeOpening: ~Copyable {
+    /// What a `BlobVolume` is made of.
+    struct Opened: ~Copyable {
+        let disk: any Disk
+        let options: VolumeOptions
+        let tag: UInt64
+        let lock: any DiskLock
+        let preparer: SparePreparer
+        let report: VolumeOpenReport
+        let writer: BlobVolume.Writer
+        var state: BlobVolume.State
+    }
+
+    private struct Found {
+        let number: UInt32
+        let kind: SegmentKind
+        let reader: SegmentReader
+        var fileByteCount: UInt64
+        var contents = SegmentContents()
+        /// Set for the one segment of its kind that has no footer and may take records again.
+        var tail: Tail?
+        /// Set when the trailer is missing behind the footer of the last segment: where that stands.
+        var unfinishedFooter: (start: UInt64, end: UInt64)?
+        /// The last of its kind ends with a footer that a killed process may have left in the page cache only.
+        var needsSync = false
+        /// Set for the last segment when its footer may not have been fsynced and the file must not be written again:
+        /// where its records end.
+        var frozenEnd: UInt64?
+    }
+
+    private struct Tail {
+        /// Where records go on.
+        let end: UInt64
+        /// Bytes that are not zero reach to here.
+        let dirtyEnd: UInt64
+    }
+
+    private let disk: any Disk
+    private let options: VolumeOptions
+    private let tag: UInt64
+    private var identityFile: IdentityFile
+    private var report = VolumeOpenReport()
+    private var found: [Found] = []
+    private var knownCommitIndex: UInt64
+    /// The highest synced places that any record tells.
+    private var syncedLog: RecordLocation
+    private var syncedBulk: RecordLocation
+    private var losesSyncedBatches = false
+    /// The log's tail is fsynced, or there is none.
+    private var isLogSettled = false
+    private let discardsUnsynced: Bool
+
+    static func open(_ disk: any Disk, options: VolumeOptions) throws(VolumeError) -> Opened {
+        let start = ContinuousClock.now
+        // The identity comes first: an empty mount point gets no lock file.
+        let early = try IdentityFile.load(from: disk)
+        try check(early.file.identity, options, disk)
+        let lock = try takeLock(disk)
+        do throws(VolumeError) {
+            // Read again: the holder before us may have changed it.
+            let loaded = try IdentityFile.load(from: disk)
+            try check(loaded.file.identity, options, disk)
+            var opening = VolumeOpening(disk, options, loaded)
+            return try opening.run(lock, start)
+        } catch {
+            lock.release()
+            throw error
+        }
+    }
+
+    private static func check(
+        _ identity: VolumeIdentity,
+        _ options: VolumeOptions,
+        _ disk: any Disk
+    ) throws(VolumeError) {
+        if let expected = options.expectedStore, identity.storeID != expected {
+            throw VolumeError(
+                .identityMismatch,
+                "The volume belongs to store \(identity.storeID), not to \(expected).",
+                path: disk.label
+            )
+        }
+        if let expected = options.expectedVolume, identity.volumeID != expected {
+            throw VolumeError(
+                .identityMismatch,
+                "This is volume \(identity.volumeID); volume \(expected) was expected here.",
+                path: disk.label
+            )
+        }
+    }
+
+    private static func takeLock(_ disk: any Disk) throws(VolumeError) -> any DiskLock {
+        do throws(DiskError) {
+            return try disk.lock("lock", content: [UInt8](String(getpid()).utf8))
+        } catch {
+            guard error.code == .locked else {
+                throw VolumeError(.inputOutput, "The volume can't be locked.", path: disk.label, cause: error)
+            }
+            let holder = error.detail.isEmpty ? "another process" : "process \(error.detail)"
+            throw VolumeError(.locked, "The volume is in use by \(holder).", path: disk.label, cause: error)
+        }
+    }
+
+    private init(_ disk: any Disk, _ options: VolumeOptions, _ loaded: IdentityFile.Loaded) {
+        self.disk = disk
+        self.options = options
+        identityFile = loaded.file
+        let identity = loaded.file.identity
+        tag = RecordFormat.tag(store: identity.storeID, volume: identity.volumeID)
+        report.identityFaults = loaded.faults.map { "\($0.name): \($0.reason)" }
+        report.wasClosedCleanly = loaded.file.memory.isClean
+        knownCommitIndex = loaded.file.memory.knownCommitIndex
+        syncedLog = loaded.file.memory.watermarks.log
+        syncedBulk = loaded.file.memory.watermarks.bulk
+        discardsUnsynced = options.discardUnsynced || loaded.file.memory.failureReason != nil
+    }
+
+    private mutating func run(
+        _ lock: any DiskLock,
+        _ start: ContinuousClock.Instant
+    ) throws(VolumeError) -> Opened {
+        let preparer = SparePreparer(disk: disk)
+        try io("The volume's directories can't be read.") { () throws(DiskError) in
+            try disk.makeDirectory("segments")
+            try disk.makeDirectory("quarantine")
+            try preparer.adopt()
+            // A process that was killed may have named a segment, or a copy of the identity, and not synced the
+            // name: what is appended from here on must not vanish with it.
+            try disk.syncDirectory("")
+            try disk.syncDirectory("segments")
+        }
+        try loadSegments(.log)
+        try loadSegments(.bulk)
+        found.sort { $0.number < $1.number }
+        var chain = replay()
+        noteMissingSegments(&chain)
+        try remember(chain)
+        do throws(VolumeError) {
+            try settleTails()
+        } catch {
+            rememberFailure(error)
+            throw error
+        }
+        quarantineDamage()
+        var state = indexed(chain)
+        let writer = makeWriter()
+        state.identity = writer.identityFile.identity
+        for segment in found {
+            let isOpen = segment.number == writer.log?.number || segment.number == writer.bulk?.number
+            state.segments[segment.number] = BlobVolume.Segment(
+                kind: segment.kind,
+                syncedEnd: isOpen ? segment.tail?.end ?? .max : .max,
+                fileByteCount: segment.fileByteCount
+            )
+            if isOpen { state.files.insert(segment.reader.file, segment.number) }
+        }
+        report.recordCount = state.index.count
+        report.segmentCount = found.count
+        let (seconds, attoseconds) = start.duration(to: .now).components
+        report.seconds = Double(seconds) + Double(attoseconds) * 1e-18
+        return Opened(
+            disk: disk,
+            options: options,
+            tag: tag,
+            lock: lock,
+            preparer: preparer,
+            report: report,
+            writer: writer,
+            state: state
+        )
+    }
+
+    // MARK: Reading
+
+    private mutating func loadSegments(_ kind: SegmentKind) throws(VolumeError) {
+        let names = try io("The segments can't be listed.") { () throws(DiskError) in
+            try disk.list("segments")
+        }
+        let numbers = names.compactMap { SegmentFiles.parse($0) }.filter { $0.kind == kind }.map(\.number)
+            .sorted()
+        for number in numbers {
+            guard !found.contains(where: { $0.number == number }) else {
+                throw VolumeError(.corrupt, "Two segments have the number \(number).", path: disk.label)
+            }
+            let isLast = number == numbers.last
+            try loadSegment(number, kind, isLast: isLast)
+        }
+    }
+
+    private mutating func loadSegment(_ number: UInt32, _ kind: SegmentKind, isLast: Bool) throws(VolumeError)
+    {
+        let name = SegmentFiles.name(number, kind)
+        let (file, fileByteCount) = try io("Segment \(number) can't be opened.") { () throws(DiskError) in
+            let file = try disk.open(name, isLast ? .update : .read)
+            return (file, try file.size())
+        }
+        let reader = SegmentReader(file: file, number: number, kind: kind, tag: tag, path: disk.label)
+        var segment = Found(number: number, kind: kind, reader: reader, fileByteCount: fileByteCount)
+        let isFresh = try checkHeader(segment)
+        if let contents = try reader.footer(fileByteCount: fileByteCount) {
+            segment.contents = contents
+            if isLast && discardsUnsynced {
+                segment.frozenEnd = try reader.trailer(fileByteCount: fileByteCount)?.footer.offset
+            } else {
+                segment.needsSync = isLast && !identityFile.memory.frozen.contains { $0.number == number }
+            }
+        } else {
+            try scan(&segment, isLast: isLast, isFresh: isFresh)
+        }
+        note(segment.contents.section)
+        for event in segment.contents.chain where event.kind == .batch {
+            knownCommitIndex = max(knownCommitIndex, event.number)
+        }
+        found.append(segment)
+    }
+
+    private mutating func scan(_ segment: inout Found, isLast: Bool, isFresh: Bool) throws(VolumeError) {
+        report.scannedSegmentCount += 1
+        let reader = segment.reader
+        let frozenEnd = identityFile.memory.frozen.first { $0.number == segment.number }?.end
+        let cleanEnd = identityFile.memory.isClean && isLast && segment.kind == .log ? syncedLog : nil
+        // Offsets are kept in 32 bits of 64-byte units.
+        let limit = min(frozenEnd ?? .max, segment.fileByteCount, UInt64(UInt32.max) * RecordFormat.unit)
+        let scan = try SegmentScanner(
+            reader,
+            limit: limit,
+            cleanEnd: cleanEnd?.segment == segment.number ? cleanEnd?.offset : nil,
+            footerStart: try reader.trailer(fileByteCount: segment.fileByteCount)?.footer.offset
+        ).run()
+        if let footer = scan.footer {
+            segment.contents = footer
+            // A crash while the last segment was sealed leaves its footer without the trailer.
+            if isLast && frozenEnd == nil && !discardsUnsynced {
+                segment.unfinishedFooter = (scan.footerStart, scan.end)
+            } else if isLast && frozenEnd == nil {
+                segment.frozenEnd = scan.footerStart
+            } else if !isLast {
+                noteDamage(segment, scan.end, SegmentTrailer.byteCount, "the trailer is damaged")
+            }
+            return
+        }
+        for item in scan.items {
+            if case .closer(let closer) = item.content { note(closer.section) }
+        }
+        let isHistory = !isLast || frozenEnd != nil
+        let synced = isHistory ? UInt64.max : syncedOffset(of: segment)
+        let settlement = try SegmentSettlement(
+            scan,
+            reader: reader,
+            synced: synced,
+            discardsUnsynced: discardsUnsynced && !isHistory
+        )
+        segment.contents = settlement.contents
+        knownCommitIndex = max(knownCommitIndex, settlement.knownCommitIndex)
+        for damage in settlement.damage {
+            report.damage.append(
+                .init(
+                    location: reader.location(damage.start),
+                    byteCount: damage.end - damage.start,
+                    digest: damage.digest,
+                    reason: damage.reason
+                )
+            )
+        }
+        guard !isHistory else { return }
+        segment.tail = Tail(end: settlement.end, dirtyEnd: max(scan.end, settlement.end))
+        let cutByteCount = max(scan.end, settlement.end) - settlement.end
+        if discardsUnsynced {
+            report.discardedByteCount += cutByteCount
+            // Without the exact watermarks something acknowledged may be among what is dropped.
+            if settlement.dropsValidRecords && identityFile.memory.failureReason == nil {
+                losesSyncedBatches = true
+            }
+        } else {
+            report.tornByteCount += cutByteCount
+        }
+        if isFresh { try writeHeader(segment) }
+    }
+
+    private mutating func noteDamage(
+        _ segment: Found,
+        _ offset: UInt64,
+        _ byteCount: UInt64,
+        _ reason: String
+    ) {
+        let location = segment.reader.location(offset)
+        report.damage.append(.init(location: location, byteCount: byteCount, digest: nil, reason: reason))
+    }
+
+    /// A segment that other records name as synced must be there.
+    private mutating func noteMissingSegments(_ chain: inout CommitChain) {
+        for (mark, kind) in [(syncedLog, SegmentKind.log), (syncedBulk, .bulk)] where mark.segment != 0 {
+            if found.contains(where: { $0.number == mark.segment }) { continue }
+            report.damage.append(
+                .init(
+                    location: RecordLocation(segment: mark.segment, unit: 0),
+                    byteCount: mark.offset,
+                    digest: nil,
+                    reason: "\(SegmentFiles.name(mark.segment, kind)) is missing"
+                )
+            )
+            if kind == .log { chain.noteLostRecords() }
+        }
+    }
+
+    private func syncedOffset(of segment: Found) -> UInt64 {
+        let mark = segment.kind == .log ? syncedLog : syncedBulk
+        if mark.segment == segment.number { return mark.offset }
+        return mark.segment > segment.number ? .max : 0
+    }
+
+    private mutating func note(_ section: VolumeSection) {
+        syncedLog = max(syncedLog, section.syncedLog)
+        syncedBulk = max(syncedBulk, section.syncedBulk)
+        knownCommitIndex = max(knownCommitIndex, section.knownCommitIndex)
+    }
+
+    /// - Returns: whether the header was never written: the crash came between naming the segment and that.
+    private mutating func checkHeader(_ segment: Found) throws(VolumeError) -> Bool {
+        let bytes = try io("Segment \(segment.number) can't be read.") { () throws(DiskError) in
+            try segment.reader.file.read(count: 64, at: 0)
+        }
+        switch header(of: segment).check(bytes) {
+        case .valid: return false
+        case .unsupported(let what): throw VolumeError(.unsupportedFormat, what + ".", path: disk.label)
+        case .damaged:
+            if bytes.allSatisfy({ $0 == 0 }) { return true }
+            noteDamage(segment, 0, 64, "the header of the segment is damaged")
+            return false
+        }
+    }
+
+    private func header(of segment: Found) -> SegmentHeader {
+        SegmentHeader(
+            number: segment.number,
+            kind: segment.kind,
+            store: identityFile.identity.storeID,
+            volume: identityFile.identity.volumeID
+        )
+    }
+
+    private func writeHeader(_ segment: Found) throws(VolumeError) {
+        try io("The header of segment \(segment.number) can't be written.") { () throws(DiskError) in
+            try segment.reader.file.write(header(of: segment).encode(), at: 0)
+        }
+    }
+
+    // MARK: Deciding
+
+    private func replay() -> CommitChain {
+        var chain = CommitChain()
+        for segment in found where segment.kind == .log {
+            chain.take(segment.contents, segment: segment.number)
+        }
+        return chain
+    }
+
+    /// Makes durable what the bytes about to be cut, or the segments about to be left, are the only witnesses of.
+    private mutating func remember(_ chain: CommitChain) throws(VolumeError) {
+        var memory = identityFile.memory
+        if chain.isDamaged || losesSyncedBatches { memory.isLogDamaged = true }
+        memory.knownCommitIndex = max(memory.knownCommitIndex, knownCommitIndex)
+        if discardsUnsynced {
+            for segment in found {
+                guard let end = segment.tail?.end ?? segment.frozenEnd else { continue }
+                if memory.frozen.contains(where: { $0.number == segment.number }) { continue }
+                memory.frozen.append(.init(number: segment.number, end: end))
+            }
+            memory.failureReason = nil
+        }
+        let cuts = found.contains { $0.tail.map { $0.end < $0.dirtyEnd } ?? false }
+        let isNews = memory.isLogDamaged != identityFile.memory.isLogDamaged || discardsUnsynced
+        let mustKeepIndex = cuts && memory.knownCommitIndex > identityFile.memory.knownCommitIndex
+        guard isNews || mustKeepIndex || !report.identityFaults.isEmpty else { return }
+        if isNews || mustKeepIndex { memory.isClean = false }
+        var file = identityFile
+        file.memory = memory
+        try io("The volume's identity can't be written.") { () throws(DiskError) in try file.write(to: disk) }
+        identityFile = file
+    }
+
+    /// Cuts what is torn and fsyncs the tails: what is only in the page cache counts for nothing until then.
+    private mutating func settleTails() throws(VolumeError) {
+        isLogSettled = !found.contains { $0.kind == .log && ($0.tail != nil || $0.unfinishedFooter != nil) }
+        // The log first: it tells how far the bulk segment is synced.
+        for index in found.indices.sorted(by: { found[$0].kind.rawValue < found[$1].kind.rawValue }) {
+            if let footer = found[index].unfinishedFooter {
+                found[index].fileByteCount = try finishSealing(found[index].reader, footer.start, footer.end)
+            }
+            let segment = found[index]
+            if segment.needsSync {
+                try io("The footer of segment \(segment.number) can't be made durable.") {
+                    () throws(DiskError) in
+                    try segment.reader.file.sync()
+                }
+            }
+            guard let tail = segment.tail, !discardsUnsynced else { continue }
+            try io("The tail of segment \(segment.number) can't be made durable.") { () throws(DiskError) in
+                switch segment.kind {
+                case .log:
+                    if tail.end < tail.dirtyEnd {
+                        try BlobVolume.zero(tail.end..<tail.dirtyEnd, of: segment.reader.file)
+                    }
+                case .bulk:
+                    if segment.fileByteCount != tail.end { try segment.reader.file.truncate(to: tail.end) }
+                }
+                try segment.reader.file.sync()
+            }
+            if segment.kind == .bulk { found[index].fileByteCount = tail.end }
+            // Should the other file's fsync fail, this one's records stay.
+            let end = segment.reader.location(tail.end)
+            if segment.kind == .log {
+                syncedLog = max(syncedLog, end)
+                isLogSettled = true
+            } else {
+                syncedBulk = max(syncedBulk, end)
+            }
+        }
+    }
+
+    /// - Returns: the size of the file.
+    private func finishSealing(
+        _ reader: SegmentReader,
+        _ footerStart: UInt64,
+        _ footerEnd: UInt64
+    ) throws(VolumeError) -> UInt64 {
+        try io("Segment \(reader.number) can't be sealed.") { () throws(DiskError) in
+            let fileByteCount = try reader.file.size()
+            try reader.file.write(
+                SegmentTrailer(footer: reader.location(footerStart)).encode(tag: tag),
+                at: footerEnd
+            )
+            if fileByteCount != footerEnd + SegmentTrailer.byteCount {
+                try reader.file.truncate(to: footerEnd + SegmentTrailer.byteCount)
+            }
+            try reader.file.sync()
+            return footerEnd + SegmentTrailer.byteCount
+        }
+    }
+
+    /// An fsync that failed must not be tried again by the next opening: that one discards what is not known to be
+    /// synced, and something acknowledged may be among it.
+    private mutating func rememberFailure(_ error: VolumeError) {
+        identityFile.memory.isClean = false
+        identityFile.memory.failureReason = error.description
+        if !isLogSettled { identityFile.memory.isLogDamaged = true }
+        identityFile.memory.watermarks.log = syncedLog
+        identityFile.memory.watermarks.bulk = syncedBulk
+        try? identityFile.write(to: disk)
+    }
+
+    /// Copies damaged bytes aside. They also stay where they are, so a copy that can't be made loses nothing.
+    private mutating func quarantineDamage() {
+        for index in report.damage.indices {
+            let damage = report.damage[index]
+            guard let segment = found.first(where: { $0.number == damage.location.segment }) else { continue }
+            report.damage[index].quarantineName = Quarantine.copy(
+                segment.reader,
+                at: damage.location.offset,
+                byteCount: damage.byteCount,
+                to: disk
+            )
+        }
+    }
+
+    private func byteCount(at location: RecordLocation) -> UInt64 {
+        let segment = found.first { $0.number == location.segment }
+        let entry = segment?.contents.entries.first { $0.unit == location.unit }
+        return UInt64(entry?.byteCount ?? 0)
+    }
+
+    private mutating func indexed(_ chain: CommitChain) -> BlobVolume.State {
+        var generator = SystemRandomNumberGenerator()
+        var state = BlobVolume.State(identity: identityFile.identity, seed: generator.next())
+        state.index.reserve(found.reduce(0) { $0 + $1.contents.entries.count })
+        for segment in found {
+            for entry in segment.contents.entries {
+                let location = RecordLocation(segment: segment.number, unit: entry.unit)
+                state.index.insert(LocationIndex.fingerprint(of: entry.digest), location)
+                state.payloadByteCount += UInt64(entry.byteCount)
+            }
+        }
+        for segment in found {
+            for tombstone in segment.contents.tombstones {
+                let fingerprint = LocationIndex.fingerprint(of: tombstone.digest)
+                guard state.index.remove(fingerprint, tombstone.location) else { continue }
+                state.payloadByteCount -= byteCount(at: tombstone.location)
+            }
+        }
+        state.chain = chain
+        state.knownCommitIndex = max(knownCommitIndex, identityFile.memory.knownCommitIndex)
+        state.isLogDamaged = identityFile.memory.isLogDamaged
+        let lastSection = found.last { $0.kind == .log }?.contents.section
+        state.complete =
+            identityFile.memory.isClean ? identityFile.memory.watermarks.complete : lastSection?.complete ?? 0
+        // Payloads that were here are gone: nothing is known to be complete until it was looked at again.
+        if !report.damage.isEmpty || discardsUnsynced { state.complete = 0 }
+        return state
+    }
+
+    private func makeWriter() -> BlobVolume.Writer {
+        var writer = BlobVolume.Writer(
+            identityFile: identityFile,
+            nextSegmentNumber: (found.map(\.number).max() ?? 0) + 1
+        )
+        for segment in found {
+            guard let tail = segment.tail, !discardsUnsynced else { continue }
+            let open = BlobVolume.OpenSegment(
+                number: segment.number,
+                kind: segment.kind,
+                file: segment.reader.file,
+                end: tail.end,
+                syncedEnd: tail.end,
+                capacity: segment.kind == .log ? segment.fileByteCount : options.bulkSegmentSizeMax,
+                contents: segment.contents,
+                writebackEnd: tail.end
+            )
+            if segment.kind == .log { writer.log = open } else { writer.bulk = open }
+        }
+        return writer
+    }
+
+    private func io<Value>(
+        _ message: String,
+        _ body: () throws(DiskError) -> Value
+    ) throws(VolumeError) -> Value {
+        do throws(DiskError) {
+            return try body()
+        } catch {
+            throw VolumeError(
+                error.code == .full ? .full : .inputOutput,
+                message,
+                path: disk.label,
+                cause: error
+            )
+        }
+    }
+}
+
+/// Copies of damaged bytes, for a person to look at.
+enum Quarantine {
+    /// Larger stretches are kept where they are only.
+    private static let byteCountMax: UInt64 = 64 << 20
+
+    /// - Returns: the file's name, or nil when no copy could be made.
+    static func copy(_ reader: SegmentReader, at offset: UInt64, byteCount: UInt64, to disk: any Disk)
+        -> String?
+    {
+        let name = "\(reader.number)-\(offset)-\(byteCount).\(reader.kind.fileExtension)"
+        let path = "quarantine/" + name
+        do throws(DiskError) {
+            if try disk.exists(path) { return name }
+            guard byteCount <= byteCountMax else { return nil }
+            let bytes = try reader.file.read(count: Int(byteCount), at: offset)
+            let temporary = path + ".new"
+            if try disk.exists(temporary) { try disk.remove(temporary) }
+            let file = try disk.open(temporary, .create)
+            defer { file.close() }
+            try file.write(bytes, at: 0)
+            try file.sync()
+            try disk.rename(temporary, to: path)
+            try disk.syncDirectory("quarantine")
+            return name
+        } catch {
+            return nil
+        }
+    }
+}
+
+extension BlobVolume {
+    /// Makes an empty volume in the disk's directory. Durable on return.
+    /// - Throws: `.alreadyExists` when there is one, `.inputOutput`, `.full`.
+    package static func format(
+        _ disk: any Disk,
+        identity: VolumeIdentity,
+        options: VolumeOptions = VolumeOptions()
+    ) throws(VolumeError) {
+        do throws(DiskError) {
+            for name in IdentityFile.names where try disk.exists(name) {
+                throw DiskError(.exists, call: "format", path: "\(disk.label)/\(name)")
+            }
+            // Leftovers of a volume whose identity is lost must not become part of the new one.
+            try disk.makeDirectory("segments")
+            guard try disk.list("segments").allSatisfy({ SegmentFiles.parse($0) == nil }) else {
+                throw DiskError(.exists, call: "format", path: "\(disk.label)/segments")
+            }
+            try disk.makeDirectory("quarantine")
+            try disk.syncDirectory("")
+            var file = IdentityFile(identity: identity)
+            try file.write(to: disk)
+        } catch {
+            switch error.code {
+            case .exists:
+                throw VolumeError(
+                    .alreadyExists,
+                    "There is a volume here already.",
+                    path: disk.label,
+                    cause: error
+                )
+            case .full:
+                throw VolumeError(.full, "There is no room for a volume.", path: disk.label, cause: error)
+            default:
+                throw VolumeError(.inputOutput, "The volume can't be made.", path: disk.label, cause: error)
+            }
+        }
+    }
+
+    /// Opens the volume of a directory and takes its lock.
+    /// - Throws: `.identityMissing`, `.identityMismatch`, `.locked` (the message names the process), `.corrupt` when
+    ///   neither copy of the identity is readable, `.unsupportedFormat`, `.inputOutput`, `.full`.
+    package static func open(
+        _ disk: any Disk,
+        options: VolumeOptions = VolumeOptions()
+    ) throws(VolumeError) -> BlobVolume {
+        let volume = BlobVolume(opened: try VolumeOpening.open(disk, options: options))
+        volume.noteRoom()
+        return volume
+    }
+}
