@@ -26,6 +26,8 @@ let package = Package(
         // Mechanisms.
         .target(name: "ContentHashing", dependencies: ["COpenSSL", "CXXHash", "StoreModel"]),
         .target(name: "BlobVolume", dependencies: ["ContentHashing", "CPosix", "StoreModel"]),
+        .target(name: "Catalog", dependencies: ["ContentHashing", "StoreModel"]),
+        .target(name: "CatalogSQLite", dependencies: ["Catalog", "ContentHashing", "StoreModel", grdb]),
     ],
     swiftLanguageModes: [.v6]
 )
