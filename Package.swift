@@ -28,6 +28,12 @@ let package = Package(
         .target(name: "BlobVolume", dependencies: ["ContentHashing", "CPosix", "StoreModel"]),
         .target(name: "Catalog", dependencies: ["ContentHashing", "StoreModel"]),
         .target(name: "CatalogSQLite", dependencies: ["Catalog", "ContentHashing", "StoreModel", grdb]),
+
+        // Policies.
+        .target(
+            name: "Replication",
+            dependencies: ["BlobVolume", "Catalog", "ContentHashing", "CPosix", "StoreModel", logging]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,322 @@
+internal import BlobVolume
+internal import Catalog
+internal import StoreModel
+internal import Synchronization
+
+extension CommitPipeline {
+    /// Something to do outside the lock.
+    enum Work {
+        case writeRecord(Int, incarnation: UInt64, VolumeLogRecord)
+        case resetLog(Int, incarnation: UInt64, base: LogPosition)
+        case trimLog(Int, incarnation: UInt64, base: LogPosition)
+        case noteRebuilt(Int, incarnation: UInt64)
+        case copy(BatchCopy)
+        case append(Int, incarnation: UInt64, ReplicaGroup, isComplete: Bool)
+        case answer(@Sendable () -> Void)
+        case apply
+
+        var isAnswer: Bool {
+            if case .answer = self { true } else { false }
+        }
+    }
+
+    typealias Event = (inout CommitLogMachine) -> [CommitLogMachine.Action]
+
+    /// Feeds an event to the machine and does what it asks for.
+    /// - Parameter endsAction: whether the event is the end of an action.
+    func handle(endsAction: Bool, _ event: Event) {
+        decide { state in
+            if endsAction { state.actionsInFlight -= 1 }
+            guard state.stopReason == nil else { return [] }
+            return prepare(event(&state.machine), &state)
+        }
+        checkOpening()
+        pump()
+    }
+
+    /// Turns the machine's actions into work; what needs only the state is done here.
+    func prepare(_ actions: [CommitLogMachine.Action], _ state: inout State) -> [Work] {
+        var work: [Work] = []
+        var pending = actions[...]
+        while let action = pending.popFirst() {
+            switch action {
+            case .writeRecord(let id, let incarnation, let record):
+                guard let index = volumes.index(of: id) else { continue }
+                state.actionsInFlight += 1
+                work.append(.writeRecord(index, incarnation: incarnation, record))
+            case .resetLog(let id, let incarnation, let base):
+                guard let index = volumes.index(of: id) else { continue }
+                state.actionsInFlight += 1
+                work.append(.resetLog(index, incarnation: incarnation, base: base))
+            case .advanceBase(let id, let incarnation, let base):
+                guard let index = volumes.index(of: id) else { continue }
+                state.actionsInFlight += 1
+                work.append(.trimLog(index, incarnation: incarnation, base: base))
+            case .noteRebuilt(let id, let incarnation):
+                guard let index = volumes.index(of: id) else { continue }
+                state.actionsInFlight += 1
+                work.append(.noteRebuilt(index, incarnation: incarnation))
+            case .copyBatches(let target, let incarnation, let source, let after, let through):
+                guard let to = volumes.index(of: target), let from = volumes.index(of: source) else {
+                    continue
+                }
+                state.actionsInFlight += 1
+                let copy = BatchCopy(
+                    target: to,
+                    source: from,
+                    incarnation: incarnation,
+                    done: after.sequence,
+                    through: through
+                )
+                work.append(.copy(copy))
+            case .proposeStart(let place):
+                guard place == state.machine.upcoming else { continue }
+                let entry = CatalogEntry.system(
+                    [.epochStart(epoch: place.epoch)],
+                    operation: OperationID.random(from: random)
+                )
+                pending += propose(place, entries: [entry], contents: BatchContents(), &state)
+            case .append(let id, let incarnation, let position):
+                guard let index = volumes.index(of: id) else { continue }
+                state.actionsInFlight += 1
+                work.append(prepareAppend(index, incarnation, position, &state))
+            case .ready:
+                break
+            case .committed(let through):
+                noteCommitted(through: through, &state, &work)
+            case .startOver(let reason), .deposed(let reason):
+                let error = StoreError(
+                    .catalogUnavailable,
+                    "The commit log stopped: \(reason).",
+                    advice: "Open the store again."
+                )
+                stop(error, &state, &work)
+            }
+        }
+        let from = state.machine.retainedFrom
+        if let first = state.retained.first, first.position.sequence < from {
+            state.retained.removeAll { $0.position.sequence < from }
+        }
+        return work
+    }
+
+    private func prepareAppend(
+        _ index: Int,
+        _ incarnation: UInt64,
+        _ position: LogPosition,
+        _ state: inout State
+    ) -> Work {
+        guard let commit = state.retained.last(where: { $0.position == position }) else {
+            preconditionFailure("The commit log asked for a batch that is no longer kept.")
+        }
+        guard let place = state.batches.lastIndex(where: { $0.commit.position == position }) else {
+            state.lagging.insert(index)
+            return .append(
+                index,
+                incarnation: incarnation,
+                ReplicaGroup(payloads: [], batch: commit),
+                isComplete: false
+            )
+        }
+        state.batches[place].outstanding.insert(index)
+        let batch = state.batches[place]
+        let payloads = batch.payloads.filter { $0.targets.contains(index) }.map(\.record)
+        let isWhole = !batch.incomplete.contains(index) && !(batch.hasPayloads && batch.payloads.isEmpty)
+        return .append(
+            index,
+            incarnation: incarnation,
+            ReplicaGroup(payloads: payloads, batch: commit),
+            isComplete: isWhole
+        )
+    }
+
+    // MARK: Doing it
+
+    func perform(_ work: [Work]) {
+        for item in work {
+            switch item {
+            case .writeRecord(let index, let incarnation, let record):
+                let id = volumes.slots[index].id
+                perform(index, { $0.writeLogRecord(record, completion: $1) }) { machine in
+                    machine.recordWritten(id, incarnation: incarnation)
+                }
+            case .resetLog(let index, let incarnation, let base):
+                let id = volumes.slots[index].id
+                perform(index, { $0.resetLog(base: base, completion: $1) }) { machine in
+                    machine.logReset(id, incarnation: incarnation)
+                }
+            case .trimLog(let index, let incarnation, let base):
+                let id = volumes.slots[index].id
+                perform(index, { $0.trimLog(base: base, completion: $1) }) { machine in
+                    machine.baseAdvanced(id, incarnation: incarnation)
+                }
+            case .noteRebuilt(let index, let incarnation):
+                noteRebuilt(index, incarnation)
+            case .copy(let copy):
+                copyNext(copy)
+            case .append(let index, let incarnation, let group, let isComplete):
+                append(group, to: index, incarnation, isComplete: isComplete)
+            case .answer(let answer):
+                answer()
+            case .apply:
+                let isQueued = applier.submit { [self] in applyWaiting() }
+                precondition(isQueued || isStopped, "The applier takes one job at a time.")
+            }
+        }
+    }
+
+    /// The volume has its log back: its own signs of damage go, then what its peers recorded about it.
+    private func noteRebuilt(_ index: Int, _ incarnation: UInt64) {
+        let id = volumes.slots[index].id
+        for peer in volumes.slots.indices where peer != index {
+            volumes.usableReplica(peer)?.clearFailure(of: id) { _ in }
+        }
+        perform(index, { $0.noteLogRebuilt(completion: $1) }) { machine in
+            machine.rebuiltNoted(id, incarnation: incarnation)
+        }
+    }
+
+    /// One call of a volume whose success is an event of the log and whose failure is a failure of the volume.
+    private func perform(
+        _ index: Int,
+        _ call: (any Replica, @escaping ReplicaCompletion<Void>) -> Void,
+        _ event: @escaping @Sendable (inout CommitLogMachine) -> [CommitLogMachine.Action]
+    ) {
+        guard let replica = volumes.usableReplica(index) else {
+            volumeEnded(index, reason: volumes.problem(at: index) ?? "not usable")
+            return
+        }
+        call(replica) { [self] result in
+            switch result {
+            case .success:
+                handle(endsAction: true, event)
+            case .failure(let error):
+                volumeEnded(index, reason: error.description)
+            }
+        }
+    }
+
+    /// An action on a volume failed: the volume takes no further part until the store is opened again.
+    private func volumeEnded(_ index: Int, reason: String) {
+        onVolumeFailure.withLock { $0 }?(index, reason)
+        let id = volumes.slots[index].id
+        handle(endsAction: true) { $0.fail(id, reason: reason) }
+    }
+
+    private func append(_ group: ReplicaGroup, to index: Int, _ incarnation: UInt64, isComplete: Bool) {
+        guard let batch = group.batch else { preconditionFailure("The log appends batches.") }
+        guard let replica = volumes.usableReplica(index) else {
+            noteUnacknowledged(batch.position, by: index)
+            volumeEnded(index, reason: volumes.problem(at: index) ?? "not usable")
+            return
+        }
+        replica.appendGroup(group) { [self] result in
+            switch result {
+            case .success(.whole):
+                acknowledge(batch.position, by: index, incarnation, hasPayloads: true, isComplete: isComplete)
+            case .success(.batchOnly):
+                // It is caught up with the payloads when it has room again.
+                acknowledge(batch.position, by: index, incarnation, hasPayloads: false, isComplete: false)
+            case .failure(let error):
+                noteUnacknowledged(batch.position, by: index)
+                volumeEnded(index, reason: error.description)
+            }
+        }
+    }
+
+    private func acknowledge(
+        _ position: LogPosition,
+        by index: Int,
+        _ incarnation: UInt64,
+        hasPayloads: Bool,
+        isComplete: Bool
+    ) {
+        if let replica = volumes.slots[index].replica {
+            if isComplete, replica.completeSequence + 1 == position.sequence {
+                replica.setComplete(through: position.sequence)
+            } else if replica.completeSequence < position.sequence {
+                state.withLock { $0.lagging.insert(index) }
+            }
+        }
+        let id = volumes.slots[index].id
+        decide { state in
+            state.actionsInFlight -= 1
+            if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
+                state.batches[place].outstanding.remove(index)
+                // Payloads that ride along are placed on the log volumes: nobody else's word counts for them.
+                if hasPayloads, state.logMask.contains(index) {
+                    state.batches[place].acknowledged.insert(index)
+                }
+            }
+            guard state.stopReason == nil else { return [] }
+            let actions = state.machine.appended(id, incarnation: incarnation, through: position.sequence)
+            var work = prepare(actions, &state)
+            settleBatches(&state, &work)
+            // In the same turn: the next batch is on its way before the callers of this one hear of it.
+            return work + buildBatches(&state)
+        }
+        checkOpening()
+        startSweeping()
+    }
+
+    private func noteUnacknowledged(_ position: LogPosition, by index: Int) {
+        decide { state in
+            if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
+                state.batches[place].outstanding.remove(index)
+            }
+            var work: [Work] = []
+            settleBatches(&state, &work)
+            return work
+        }
+    }
+
+    // MARK: Commit and answer
+
+    private func noteCommitted(through sequence: UInt64, _ state: inout State, _ work: inout [Work]) {
+        state.committedSequence = max(state.committedSequence, sequence)
+        for index in state.batches.indices where !state.batches[index].isCommitted {
+            guard state.batches[index].commit.position.sequence <= sequence else { break }
+            state.batches[index].isCommitted = true
+            state.toApply.append((state.batches[index].applied, state.batches[index].lastDecision))
+        }
+        if state.decider != nil, !state.isApplying, !state.toApply.isEmpty {
+            state.isApplying = true
+            work.append(.apply)
+        }
+        settleBatches(&state, &work)
+    }
+
+    /// Answers the callers of batches that are committed with enough copies of their payloads. One that still waits
+    /// for copies does not hold up those behind it, which are committed as well.
+    func settleBatches(_ state: inout State, _ work: inout [Work]) {
+        var place = 0
+        while place < state.batches.count, state.batches[place].isCommitted {
+            let copies = state.batches[place].acknowledged.count
+            let isWhole = !state.batches[place].hasPayloads || copies >= quorum.writeQuorum
+            guard isWhole || state.batches[place].outstanding.isEmpty || state.batches[place].hasNoWaiters
+            else {
+                place += 1
+                continue
+            }
+            let batch = state.batches.remove(at: place)
+            for waiter in batch.waiters {
+                let result: Result<CatalogOutcome, StoreError> =
+                    isWhole ? waiter.result : .failure(thinError(copies))
+                work.append(.answer { waiter.answer(result) })
+            }
+            if let answer = batch.systemAnswer {
+                let position = batch.commit.position
+                work.append(.answer { answer(.success(position)) })
+            }
+        }
+    }
+
+    private func thinError(_ copies: Int) -> StoreError {
+        StoreError(
+            .outcomeUnknown,
+            "Volumes became full while the write was under way: the version may be visible, with \(copies) of "
+                + "\(quorum.writeQuorum) copies.",
+            advice: "Make room; the missing copies are written when there is some."
+        )
+    }
+}

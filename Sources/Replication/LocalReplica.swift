@@ -1,0 +1,247 @@
+package import BlobVolume
+package import StoreModel
+internal import Synchronization
+
+/// A volume of this machine with its own threads: one for the log segment, one for the bulk segment (a big upload
+/// does not sit on a small one's fsync), and a few for reads.
+package final class LocalReplica: Replica {
+    private let volume: BlobVolume
+    private let logThread: WorkerThread
+    private let bulkThread: WorkerThread
+    private let readThreads: [WorkerThread]
+    private let nextReader = Atomic<Int>(0)
+    private let latencies = Mutex(LatencyEstimate())
+
+    package let id: VolumeID
+    package let label: String
+
+    /// Takes over an open volume.
+    package init(_ volume: BlobVolume, label: String) {
+        self.volume = volume
+        self.label = label
+        id = volume.identity.volumeID
+        // It is not known what the damaged records were: everything is compared again before the volume is whole.
+        if !volume.openReport.damage.isEmpty { volume.setComplete(through: 0) }
+        logThread = WorkerThread(name: "hf-log", costMax: Self.logQueueBytesMax)
+        bulkThread = WorkerThread(name: "hf-bulk", costMax: Self.bulkQueueBytesMax)
+        readThreads = (0..<Limits.readerThreadsPerVolume).map { _ in
+            WorkerThread(name: "hf-read", costMax: Self.readQueueCountMax)
+        }
+    }
+
+    private static let logQueueBytesMax = 32 << 20
+    private static let bulkQueueBytesMax = 24 << 20
+    private static let readQueueCountMax = 1024
+
+    package var openReport: VolumeOpenReport { volume.openReport }
+
+    // MARK: Writing
+
+    package func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>) {
+        perform(on: logThread, cost: group.byteCount, completion) { volume throws(VolumeError) in
+            var outcome = GroupOutcome.whole
+            do throws(VolumeError) {
+                try volume.appendGroup(payloads: group.payloads, batch: group.batch)
+            } catch {
+                // In the same job, so that the next batch in the queue finds its predecessor.
+                guard error.code == .full, let batch = group.batch, !group.payloads.isEmpty else {
+                    throw error
+                }
+                try volume.appendGroup(payloads: [], batch: batch)
+                outcome = .batchOnly
+            }
+            try volume.syncLog()
+            return outcome
+        }
+    }
+
+    package func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
+            try volume.appendBulk(payload)
+        }
+    }
+
+    package func syncBulk(completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: bulkThread, cost: 1, completion) { volume throws(VolumeError) in try volume.syncBulk() }
+    }
+
+    package func repair(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
+        let thread = payload.bytes.count > Limits.logPayloadSizeMax ? bulkThread : logThread
+        perform(on: thread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
+            try volume.replaceDamaged(payload)
+        }
+    }
+
+    package func writeLogRecord(_ record: VolumeLogRecord, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            try volume.updateIdentity { identity in
+                identity.promise = record.promise
+                identity.votesFromEpoch = record.votesFrom.epoch
+                identity.votesFromSequence = record.votesFrom.sequence
+                identity.memberships = record.memberships.map {
+                    LogSet(
+                        version: $0.version,
+                        members: $0.members,
+                        sinceEpoch: $0.since.epoch,
+                        sinceSequence: $0.since.sequence
+                    )
+                }
+            }
+        }
+    }
+
+    package func resetLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            try volume.resetLog(base: base)
+        }
+    }
+
+    package func trimLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            try volume.trimLog(base: base)
+        }
+    }
+
+    package func noteLogRebuilt(completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            try volume.noteLogRebuilt()
+        }
+    }
+
+    package func recordFailure(
+        of peer: VolumeID,
+        _ failure: PeerFailure,
+        completion: @escaping ReplicaCompletion<Void>
+    ) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            try volume.updateIdentity { $0.failed[peer] = failure }
+        }
+    }
+
+    package func clearFailure(of peer: VolumeID, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            guard volume.identity.failed[peer] != nil else { return }
+            try volume.updateIdentity { $0.failed[peer] = nil }
+        }
+    }
+
+    package func setComplete(through sequence: UInt64) { volume.setComplete(through: sequence) }
+
+    // MARK: Reading
+
+    package func read(_ digest: Digest, range: Range<Int>?, completion: @escaping ReplicaCompletion<[UInt8]>)
+    {
+        let start = ContinuousClock.now
+        perform(on: reader(), cost: 1, completion) { [self] volume throws(VolumeError) in
+            let wanted: Range<Int>
+            if let range { wanted = range } else { wanted = 0..<(try volume.byteCount(of: digest)) }
+            let bytes = try volume.read(digest, range: wanted)
+            latencies.withLock { $0.record(ContinuousClock.now - start) }
+            return bytes
+        }
+    }
+
+    package func verify(_ digest: Digest, strict: Bool, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
+            try volume.verify(digest, strict: strict)
+        }
+    }
+
+    package func presence(of digest: Digest) -> RecordPresence { volume.indexedPresence(of: digest) }
+
+    package func confirmPresence(of digest: Digest, completion: @escaping ReplicaCompletion<RecordPresence>) {
+        perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in volume.presence(of: digest)
+        }
+    }
+
+    package func readBatch(sequence: UInt64, completion: @escaping ReplicaCompletion<CommitBatch>) {
+        perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
+            try volume.readBatch(sequence: sequence)
+        }
+    }
+
+    package func logReport(completion: @escaping ReplicaCompletion<ReplicaLogReport>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            let identity = volume.identity
+            return ReplicaLogReport(
+                record: VolumeLogRecord(
+                    promise: identity.promise,
+                    votesFrom: LogPlace(epoch: identity.votesFromEpoch, sequence: identity.votesFromSequence),
+                    memberships: identity.memberships.map {
+                        LogMembership(
+                            version: $0.version,
+                            members: $0.members,
+                            since: LogPlace(epoch: $0.sinceEpoch, sequence: $0.sinceSequence)
+                        )
+                    }
+                ),
+                base: volume.logBase,
+                positions: volume.positions(after: volume.logBase.sequence),
+                knownCommitIndex: volume.knownCommitIndex,
+                completeSequence: volume.completeSequence,
+                damage: volume.isLogDamaged ? "batches that it had acknowledged are damaged" : nil
+            )
+        }
+    }
+
+    // MARK: State
+
+    package var completeSequence: UInt64 { volume.completeSequence }
+    package var failure: VolumeError? { volume.failure }
+    package var acceptsPayloads: Bool { volume.failure == nil && !volume.isFull }
+    package var space: VolumeSpace { volume.space }
+
+    package func recheckRoom() {
+        guard volume.isFull else { return }
+        logThread.submit(cost: 1) { [volume] in volume.recheckRoom() }
+    }
+
+    package var waitingBulkBytes: Int { bulkThread.waitingCost }
+    package var latency: LatencyEstimate { latencies.withLock { $0 } }
+
+    package var busyDuration: Duration {
+        ([logThread, bulkThread] + readThreads).map(\.busyDuration).max() ?? .zero
+    }
+
+    package func close(deadline: Duration) {
+        bulkThread.stop()
+        for thread in readThreads { thread.stop() }
+        let closed = BlockingSignal()
+        let isQueued = logThread.submit(cost: 1) { [volume] in
+            // A volume that can't write down that it was closed is checked in full when it is opened again.
+            try? volume.close()
+            closed.signal()
+        }
+        if isQueued { _ = closed.wait(for: deadline) }
+        logThread.stop()
+    }
+
+    // MARK: Threads
+
+    /// Readers take turns: a read that is stuck holds up only what is queued behind it, and hedging covers that.
+    private func reader() -> WorkerThread {
+        let turn = nextReader.wrappingAdd(1, ordering: .relaxed).newValue
+        return readThreads[Int(UInt(bitPattern: turn) % UInt(readThreads.count))]
+    }
+
+    private func perform<Value: Sendable>(
+        on thread: WorkerThread,
+        cost: Int,
+        _ completion: @escaping ReplicaCompletion<Value>,
+        _ body: @escaping @Sendable (BlobVolume) throws(VolumeError) -> Value
+    ) {
+        let refused = VolumeError(
+            .overloaded,
+            "The volume's queue is full or closed; the replica is treated as lagging.",
+            path: label
+        )
+        let isQueued = thread.submit(cost: cost, cancelled: { completion(.failure(refused)) }) { [volume] in
+            do throws(VolumeError) {
+                completion(.success(try body(volume)))
+            } catch {
+                completion(.failure(error))
+            }
+        }
+        if !isQueued { completion(.failure(refused)) }
+    }
+}

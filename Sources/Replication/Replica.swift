@@ -1,0 +1,114 @@
+package import BlobVolume
+package import StoreModel
+
+/// What goes to one replica in one round: payloads and at most one commit batch, durable together or not at all.
+package struct ReplicaGroup: Sendable {
+    package var payloads: [PayloadRecord]
+    package var batch: CommitBatch?
+
+    package init(payloads: [PayloadRecord], batch: CommitBatch?) {
+        self.payloads = payloads
+        self.batch = batch
+    }
+
+    /// Bytes that wait in memory for this group.
+    package var byteCount: Int {
+        payloads.reduce(batch?.body.count ?? 0) { $0 + $1.bytes.count }
+    }
+}
+
+package enum GroupOutcome: Sendable {
+    /// Payloads and batch are durable.
+    case whole
+    /// The volume is full: the batch is durable, the payloads are not there.
+    case batchOnly
+}
+
+package typealias ReplicaCompletion<Value> = @Sendable (Result<Value, VolumeError>) -> Void
+
+/// One place that holds copies: a local volume with its threads, later a storage node.
+///
+/// Calls return at once; the completion is called exactly once, on a thread of the replica, and must not block.
+/// Groups are performed in the order in which they were given; so are bulk appends and bulk syncs among themselves.
+package protocol Replica: AnyObject, Sendable {
+    var id: VolumeID { get }
+    /// What a person calls it: a path, for messages.
+    var label: String { get }
+
+    /// Appends a group to the log segment and makes it durable.
+    ///
+    /// A full volume that has no room for the payloads still takes the batch: the answer says which it was.
+    func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>)
+    /// Appends a payload to the bulk segment; durable only after `syncBulk`.
+    func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
+    /// Makes every bulk append that was completed before durable.
+    func syncBulk(completion: @escaping ReplicaCompletion<Void>)
+    /// Reads a range of a payload; only bytes that verified are handed out.
+    /// nil means the whole payload.
+    func read(_ digest: Digest, range: Range<Int>?, completion: @escaping ReplicaCompletion<[UInt8]>)
+    /// Verifies a copy in place: block checksums, and with `strict` its SHA-256.
+    func verify(_ digest: Digest, strict: Bool, completion: @escaping ReplicaCompletion<Void>)
+    /// Replaces a damaged or missing copy durably; the damaged original is quarantined.
+    func repair(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
+    /// What the index says, without touching the disk; it may be wrong about digests that begin alike.
+    func presence(of digest: Digest) -> RecordPresence
+    /// The same, confirmed by the copy's header on the disk.
+    func confirmPresence(of digest: Digest, completion: @escaping ReplicaCompletion<RecordPresence>)
+
+    func logReport(completion: @escaping ReplicaCompletion<ReplicaLogReport>)
+    func readBatch(sequence: UInt64, completion: @escaping ReplicaCompletion<CommitBatch>)
+    /// Makes a record of promise and memberships durable.
+    func writeLogRecord(_ record: VolumeLogRecord, completion: @escaping ReplicaCompletion<Void>)
+    /// Drops the batches up to `base`, which is in the log.
+    func trimLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>)
+    /// Durably forgets the signs of damage: the log is back.
+    func noteLogRebuilt(completion: @escaping ReplicaCompletion<Void>)
+    /// Drops all batches; the log then starts after `base`.
+    func resetLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>)
+    /// Notes that every payload of commits up to `sequence` is here; written with the next group.
+    func setComplete(through sequence: UInt64)
+    /// Records on this replica that a peer failed for good.
+    func recordFailure(
+        of peer: VolumeID,
+        _ failure: PeerFailure,
+        completion: @escaping ReplicaCompletion<Void>
+    )
+    /// Takes that back, once the peer was rebuilt.
+    func clearFailure(of peer: VolumeID, completion: @escaping ReplicaCompletion<Void>)
+
+    var completeSequence: UInt64 { get }
+    /// The sticky failure of this replica, if it has one.
+    var failure: VolumeError? { get }
+    /// Whether payloads may be sent: false when the volume is full (it still takes commit batches) or failed.
+    var acceptsPayloads: Bool { get }
+    /// May ask the file system: for display, not for the way of a request.
+    var space: VolumeSpace { get }
+    /// Looks, in the background, whether a full volume has room again.
+    func recheckRoom()
+    /// Bytes that wait to be written to the bulk segment.
+    var waitingBulkBytes: Int { get }
+    /// How long the oldest running job has been running.
+    var busyDuration: Duration { get }
+    var latency: LatencyEstimate { get }
+
+    /// Stops the threads and closes the volume. Returns when closed or when `deadline` has passed: a thread that
+    /// is stuck in the kernel is left behind.
+    func close(deadline: Duration)
+}
+
+/// What a replica says of its commit log when a writer starts; its tail was made durable before.
+package struct ReplicaLogReport: Sendable {
+    package var record: VolumeLogRecord
+    package var base: LogPosition
+    package var positions: [LogPosition]
+    package var knownCommitIndex: UInt64
+    package var completeSequence: UInt64
+    /// Why the log can't be trusted; nil when no fault was found.
+    package var damage: String?
+}
+
+extension VolumeError {
+    static func noAnswer(from label: String, within deadline: Duration) -> VolumeError {
+        VolumeError(.overloaded, "No answer within \(deadline).", path: label)
+    }
+}

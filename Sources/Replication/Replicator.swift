@@ -1,0 +1,131 @@
+internal import BlobVolume
+package import Catalog
+internal import Logging
+package import StoreModel
+internal import Synchronization
+
+/// The replicated store of chunks and commits: what every use case above stands on.
+///
+/// Invariants:
+/// 1. A commit is answered with success only after its batch, and with it every payload it refers to, is durable on
+///    at least W replicas, and so is everything before it in the log.
+/// 2. A read hands out only bytes whose checksums verified on that read.
+/// 3. No request waits for a replica that the quorum does not need, beyond a bounded patience.
+/// 4. A replica that failed stays failed until the store is opened again; its failure is recorded on its peers.
+package final class Replicator: Sendable {
+    package struct Configuration: Sendable {
+        package var storeID: StoreID
+        package var quorum: QuorumConfiguration
+        package init(storeID: StoreID, quorum: QuorumConfiguration) {
+            self.storeID = storeID
+            self.quorum = quorum
+        }
+    }
+
+    package let storeID: StoreID
+    package let quorum: QuorumConfiguration
+    package let volumes: VolumeSet
+    let placement: Placement
+    let catalog: any CatalogStore
+    let clock: any StoreClock
+    let random: any RandomSource
+    let timers: any Timers
+    let logger: Logger
+    let verified = VerifiedRecently()
+    let repairs = RepairQueue()
+    let pipeline: CommitPipeline
+    private let allIndices: [Int]
+    private let readTurn = Atomic<Int>(0)
+    private let catalogThreads: [WorkerThread]
+
+    init(
+        configuration: Configuration,
+        volumes: VolumeSet,
+        catalog: any CatalogStore,
+        pipeline: CommitPipeline,
+        clock: any StoreClock,
+        random: any RandomSource,
+        timers: any Timers,
+        logger: Logger
+    ) {
+        storeID = configuration.storeID
+        quorum = configuration.quorum
+        self.volumes = volumes
+        self.catalog = catalog
+        self.pipeline = pipeline
+        self.clock = clock
+        self.random = random
+        self.timers = timers
+        self.logger = logger
+        placement = Placement(
+            members: volumes.slots.map {
+                Placement.Member(volume: $0.id, weight: $0.weight, failureDomain: $0.failureDomain)
+            },
+            replicaCount: configuration.quorum.replicaCount
+        )
+        allIndices = Array(volumes.slots.indices)
+        catalogThreads = (0..<Limits.catalogReaderThreadCount).map { _ in
+            WorkerThread(name: "hf-catalog", costMax: Limits.catalogReadsWaitingMax)
+        }
+    }
+
+    /// The volumes that should hold a chunk, best first.
+    func placementIndices(for digest: Digest) -> [Int] {
+        // With as many volumes as replicas every volume holds every chunk: nothing to compute.
+        guard allIndices.count > quorum.replicaCount else { return allIndices }
+        return placement.volumes(for: digest).compactMap { volumes.index(of: $0) }
+    }
+
+    /// Lets the threads end; reads of the catalog that wait are refused.
+    func stopCatalogThreads() {
+        for thread in catalogThreads { thread.stop() }
+    }
+
+    func nextReadTurn() -> Int { readTurn.wrappingAdd(1, ordering: .relaxed).newValue }
+
+    /// Declares a volume failed until the store is opened again, tells the commit log, and records the failure on
+    /// the peers so that the next opening knows.
+    func fail(_ index: Int, reason: String) {
+        // A volume that is being closed refuses calls; that is no failure, and must not be recorded as one.
+        guard !pipeline.isClosing, volumes.markFailed(index, reason) else { return }
+        logger.error(
+            "A volume failed; the store goes on without it.",
+            metadata: ["volume": "\(volumes.slots[index].label)", "reason": "\(reason)"]
+        )
+        pipeline.volumeFailed(index)
+        // Only a write or an fsync that failed makes the disk's word doubtful; a volume that lags, say, is merely out.
+        guard volumes.slots[index].replica?.failure != nil else { return }
+        let failure = PeerFailure(epoch: pipeline.epoch, reason: reason)
+        for peer in volumes.slots.indices where peer != index {
+            volumes.usableReplica(peer)?.recordFailure(of: volumes.slots[index].id, failure) { _ in }
+        }
+    }
+
+    /// The catalog, after everything that was committed before this call is applied to it: reads see all acknowledged
+    /// writes.
+    /// - Throws: `StoreError` with `.catalogUnavailable` when the index failed.
+    package func currentCatalog() async throws -> any CatalogReader {
+        try await pipeline.awaitApplied()
+        return catalog
+    }
+
+    /// Reads the catalog on a thread that may wait for the disk, after everything committed so far is applied.
+    package func readCatalog<Value: Sendable>(
+        _ body: @escaping @Sendable (any CatalogReader) throws -> Value
+    ) async throws -> Value {
+        try await pipeline.awaitApplied()
+        return try await withCheckedThrowingContinuation { continuation in
+            let refused = StoreError(.overloaded, "Too many reads of the catalog wait already.")
+            let isQueued = nextCatalogThread().submit(cancelled: { continuation.resume(throwing: refused) }) {
+                [catalog] in
+                continuation.resume(with: Result { try body(catalog) })
+            }
+            if !isQueued { continuation.resume(throwing: refused) }
+        }
+    }
+
+    private func nextCatalogThread() -> WorkerThread {
+        let turn = readTurn.wrappingAdd(1, ordering: .relaxed).newValue
+        return catalogThreads[Int(UInt(bitPattern: turn) % UInt(catalogThreads.count))]
+    }
+}

@@ -1,0 +1,244 @@
+internal import BlobVolume
+internal import Catalog
+internal import Logging
+internal import StoreModel
+
+/// Bringing a volume that was away, or is new, to where every payload that should be on it is on it.
+///
+/// A volume's *complete* watermark says up to which commit it has every payload. Catching up walks the commits after
+/// it, looks each chunk up in the volume's index, and copies what is missing, verified, from the others. A volume
+/// whose watermark lies before the start of the log is compared with the whole catalog instead. Only when the
+/// watermark has reached the newest commit is the volume healthy: "complete" is a measured empty difference.
+extension Replicator {
+    /// How the catching up of one volume ended.
+    package enum CatchUpOutcome: Sendable, Hashable {
+        case complete(copied: Int)
+        /// Copies are still missing; the reasons of the first few.
+        case incomplete(copied: Int, missing: Int, reasons: [String])
+    }
+
+    /// Background work of a store that is open: repairs, and catching up whenever a volume lags.
+    package func runMaintenance() async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.runRepairs() }
+            for index in self.volumes.slots.indices { group.addTask { await self.runCatchUp(index) } }
+            group.addTask { await self.finishReplacements() }
+        }
+    }
+
+    /// One volume's share of the work: a volume that hangs holds up no other's catching up.
+    private func runCatchUp(_ index: Int) async {
+        var pause = Self.catchUpPauseMin
+        while !Task.isCancelled, !pipeline.isStopped {
+            volumes.slots[index].replica?.recheckRoom()
+            if volumes.forgivable.contains(index) { await readmit(index) }
+            if laggingVolumes().contains(index) {
+                if case .complete = await catchUp(index) {
+                    pause = Self.catchUpPauseMin
+                } else {
+                    pause = min(pause * 2, .seconds(30))
+                }
+            } else {
+                pause = .milliseconds(250)
+            }
+            do { try await clock.sleep(for: pause) } catch { return }
+        }
+    }
+
+    private static let catchUpPauseMin: Duration = .milliseconds(50)
+
+    /// Volumes that are usable but not known to have everything.
+    package func laggingVolumes() -> [Int] {
+        let committed = pipeline.committedSequence
+        return volumes.slots.indices.filter { index in
+            guard let replica = volumes.usableReplica(index) else { return false }
+            return replica.completeSequence < committed
+        }
+    }
+
+    /// Copies what a volume lacks.
+    package func catchUp(_ index: Int) async -> CatchUpOutcome {
+        var progress = CatchUpProgress()
+        guard let replica = volumes.usableReplica(index) else {
+            return .incomplete(copied: 0, missing: 0, reasons: [volumes.problem(at: index) ?? "not usable"])
+        }
+        do {
+            if replica.completeSequence < pipeline.baseSequence {
+                try await fillFromCatalog(index, replica, &progress)
+            }
+            guard replica.completeSequence >= pipeline.baseSequence else {
+                return .incomplete(
+                    copied: progress.copied,
+                    missing: progress.missing,
+                    reasons: progress.reasons
+                )
+            }
+            var next = replica.completeSequence + 1
+            while !Task.isCancelled, volumes.usableReplica(index) != nil {
+                // Commits may have moved the watermark meanwhile.
+                next = max(next, replica.completeSequence + 1)
+                guard next <= pipeline.committedSequence else { break }
+                let batch = try await pipeline.batch(next)
+                for entry in try CatalogEntryCodec.decode(batch.body) {
+                    for mutation in entry.mutations {
+                        switch mutation {
+                        case .putVersion(let row):
+                            try await copyMissing(of: row.manifest, to: index, replica, &progress)
+                        case .noteSnapshot(let note):
+                            try await copyMissing(of: note.manifest, to: index, replica, &progress)
+                        default: continue
+                        }
+                    }
+                }
+                // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
+                if progress.missing == 0 {
+                    try await syncIfNeeded(replica, &progress)
+                    if replica.completeSequence + 1 == next { replica.setComplete(through: next) }
+                }
+                next += 1
+            }
+            try await syncIfNeeded(replica, &progress)
+        } catch {
+            progress.miss("\(error)")
+        }
+        if progress.copied > 0 || progress.missing > 0 {
+            logger.info(
+                "Catching up a volume.",
+                metadata: [
+                    "volume": "\(replica.label)", "copied": "\(progress.copied)",
+                    "missing": "\(progress.missing)",
+                ]
+            )
+        }
+        guard progress.missing == 0, replica.completeSequence >= pipeline.committedSequence else {
+            return .incomplete(copied: progress.copied, missing: progress.missing, reasons: progress.reasons)
+        }
+        return .complete(copied: progress.copied)
+    }
+
+    struct CatchUpProgress {
+        var copied = 0
+        var missing = 0
+        var reasons: [String] = []
+        var hasUnsynced = false
+
+        mutating func miss(_ reason: String) {
+            missing += 1
+            if reasons.count < 5 { reasons.append(reason) }
+        }
+    }
+
+    /// Compares with every version of the catalog: for a volume that is further behind than the log reaches.
+    private func fillFromCatalog(_ index: Int, _ replica: any Replica, _ progress: inout CatchUpProgress)
+        async throws
+    {
+        let reader = try await currentCatalog()
+        let reached = pipeline.appliedSequence
+        var cursor: UInt64 = 0
+        while !Task.isCancelled {
+            let page = try reader.versions(afterSequence: cursor, limit: 256)
+            guard let last = page.last else { break }
+            for row in page { try await copyMissing(of: row.manifest, to: index, replica, &progress) }
+            cursor = last.id.sequence
+        }
+        for note in catalog.applied.snapshots {
+            try await copyMissing(of: note.manifest, to: index, replica, &progress)
+        }
+        guard progress.missing == 0, !Task.isCancelled else { return }
+        try await syncIfNeeded(replica, &progress)
+        replica.setComplete(through: reached)
+    }
+
+    private func syncIfNeeded(_ replica: any Replica, _ progress: inout CatchUpProgress) async throws {
+        guard progress.hasUnsynced else { return }
+        try await call(replica) { $0.syncBulk(completion: $1) }.get()
+        progress.hasUnsynced = false
+    }
+
+    private func copyMissing(
+        of manifest: ManifestReference,
+        to index: Int,
+        _ replica: any Replica,
+        _ progress: inout CatchUpProgress
+    ) async throws {
+        switch manifest {
+        case .inline(let chunks):
+            for chunk in chunks { await copy(chunk.digest, to: index, replica, &progress) }
+        case .tree(let root, _, _, _):
+            try await copyTree(root, to: index, replica, &progress)
+        }
+    }
+
+    private func copyTree(
+        _ root: Digest,
+        to index: Int,
+        _ replica: any Replica,
+        _ progress: inout CatchUpProgress
+    ) async throws {
+        var stack = [root]
+        while let digest = stack.popLast() {
+            await copy(digest, to: index, replica, &progress)
+            let node: ManifestNode
+            do {
+                node = try ManifestNode(decoding: try await read(digest, range: nil))
+            } catch let error as StoreError where error.code == .dataUnavailable {
+                progress.miss("\(error)")
+                continue
+            }
+            for entry in node.entries {
+                if node.height == 0 {
+                    await copy(entry.digest, to: index, replica, &progress)
+                } else {
+                    stack.append(entry.digest)
+                }
+            }
+        }
+    }
+
+    private func copy(
+        _ digest: Digest,
+        to index: Int,
+        _ replica: any Replica,
+        _ progress: inout CatchUpProgress
+    ) async {
+        guard placementIndices(for: digest).contains(index) else { return }
+        if replica.presence(of: digest) != .absent {
+            switch await call(replica, { $0.confirmPresence(of: digest, completion: $1) }) {
+            case .success(.synced): return
+            case .success(.unsynced):
+                progress.hasUnsynced = true
+                return
+            case .success(.absent): break
+            case .failure(let error):
+                progress.miss("chunk \(digest): \(error)")
+                return
+            }
+        }
+        switch await repair(digest, on: replica.id) {
+        case .repaired: progress.copied += 1
+        case .unrepairable: progress.miss("chunk \(digest): no volume has good bytes")
+        case .failed(let reason): progress.miss("chunk \(digest): \(reason)")
+        case .pending: progress.miss("chunk \(digest): pending")
+        }
+    }
+
+    /// Returns when nothing is on its way to a volume any more, or the deadline has passed.
+    package func quiesce(within deadline: Duration) async {
+        let end = ContinuousClock.now + deadline
+        while pipeline.isBusy, ContinuousClock.now < end {
+            do { try await clock.sleep(for: .milliseconds(1)) } catch { return }
+        }
+    }
+
+    /// Catches every volume up and empties the repair queue; returns what could not be done.
+    package func settle() async -> [String] {
+        var reasons: [String] = []
+        for index in laggingVolumes() {
+            if case .incomplete(_, _, let missing) = await catchUp(index) {
+                reasons += missing.map { "\(volumes.slots[index].label): \($0)" }
+            }
+        }
+        await repairs.awaitIdle()
+        return reasons
+    }
+}

@@ -1,0 +1,218 @@
+internal import BlobVolume
+internal import ContentHashing
+internal import Logging
+package import StoreModel
+
+extension Replicator {
+    /// Reads verified bytes of one chunk: the healthiest replica first, the next one on damage or slowness. Copies
+    /// that turn out damaged or missing are queued for repair.
+    /// - Parameter range: within the chunk; nil means all of it.
+    /// - Throws: `StoreError` with `.dataUnavailable` when no replica has good bytes, `.deadlineExceeded`.
+    package func read(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
+        let indices = placementIndices(for: digest)
+        let candidates = readCandidates(for: digest, placement: indices)
+        guard !candidates.isEmpty else { throw noCopyError(digest, indices, failures: []) }
+        do {
+            let answer = try await ReadRace.run(
+                digest: digest,
+                range: range,
+                candidates: candidates,
+                timers: timers
+            ) { [self] failure in noteReadFailure(failure, of: digest) }
+            for failure in answer.failures { noteReadFailure(failure, of: digest) }
+            return answer.bytes
+        } catch let error as ReadRace.NoGoodCopy {
+            for failure in error.failures { noteReadFailure(failure, of: digest) }
+            throw noCopyError(digest, indices, failures: error.failures)
+        }
+    }
+
+    /// Replicas that have the chunk by their index, best first: equally fast ones take turns.
+    private func readCandidates(for digest: Digest, placement: [Int]) -> [any Replica] {
+        var holders: [(replica: any Replica, mean: Double)] = []
+        for index in placement {
+            guard let replica = volumes.usableReplica(index) else { continue }
+            if replica.presence(of: digest) == .absent {
+                noteMissing(digest, on: index, foundBy: .read)
+            } else {
+                holders.append((replica, rank(replica)))
+            }
+        }
+        if holders.isEmpty {
+            for index in volumes.slots.indices where !placement.contains(index) {
+                guard let replica = volumes.usableReplica(index), replica.presence(of: digest) != .absent
+                else { continue }
+                holders.append((replica, rank(replica)))
+            }
+        }
+        if holders.isEmpty {
+            // A volume that can't be written any more may still be read: what verifies is good.
+            return volumes.slots.compactMap(\.replica).filter {
+                $0.failure != nil && $0.presence(of: digest) != .absent
+            }
+        }
+        guard holders.count > 1 else { return holders.map(\.replica) }
+        let best = holders.map(\.mean).min() ?? 0
+        let fast = holders.filter { $0.mean <= best * 2 + 200_000 }.map(\.replica)
+        let slow = holders.filter { $0.mean > best * 2 + 200_000 }.sorted { $0.mean < $1.mean }.map(\.replica)
+        let turn = Int(UInt(bitPattern: nextReadTurn()) % UInt(max(fast.count, 1)))
+        return Array(fast[turn...]) + Array(fast[..<turn]) + slow
+    }
+
+    /// The mean latency in nanoseconds; a volume that seems to hang comes last.
+    private func rank(_ replica: any Replica) -> Double {
+        if replica.busyDuration > Limits.hangSuspicion { return .greatestFiniteMagnitude }
+        return replica.latency.mean ?? 0
+    }
+
+    private func noteReadFailure(_ failure: ReadRace.Failure, of digest: Digest) {
+        guard let index = volumes.index(of: failure.replica.id) else { return }
+        note(failure.error, of: digest, on: index, foundBy: .read)
+    }
+
+    private func noCopyError(_ digest: Digest, _ indices: [Int], failures: [ReadRace.Failure]) -> StoreError {
+        var reasons = failures.map { "\($0.replica.label): \($0.error)" }
+        for index in indices {
+            if let problem = volumes.problem(at: index) {
+                reasons.append("\(volumes.slots[index].label): \(problem)")
+            } else if !failures.contains(where: { $0.replica.id == volumes.slots[index].id }) {
+                reasons.append("\(volumes.slots[index].label): no copy")
+            }
+        }
+        return StoreError(
+            .dataUnavailable,
+            "No replica has good bytes of chunk \(digest). \(reasons.joined(separator: "; ")).",
+            advice: "Bring the volumes back that are missing; damaged originals are kept in quarantine."
+        )
+    }
+
+    // MARK: What reads and writes find
+
+    /// Records what an error says about a copy or a volume.
+    func note(_ error: VolumeError, of digest: Digest, on index: Int, foundBy source: Finding.Source) {
+        verified.remove(digest, on: index)
+        switch error.code {
+        case .failed:
+            fail(index, reason: error.description)
+        case .full:
+            // The volume is behind; it is caught up when it has room again.
+            break
+        case .notFound:
+            noteMissing(digest, on: index, foundBy: source)
+        case .overloaded:
+            // It says something about the volume's queue; about the copy only when that was to be written.
+            if source == .write { noteMissing(digest, on: index, foundBy: source) }
+        case .closed:
+            break
+        case .corrupt:
+            add(.corrupt, digest, index, source)
+        default:
+            if volumes.usableReplica(index) == nil {
+                fail(index, reason: error.description)
+            } else {
+                add(.unreadable, digest, index, source)
+            }
+        }
+    }
+
+    func noteMissing(_ digest: Digest, on index: Int, foundBy source: Finding.Source) {
+        add(.missing, digest, index, source)
+    }
+
+    private func add(_ kind: Finding.Kind, _ digest: Digest, _ index: Int, _ source: Finding.Source) {
+        repairs.add(
+            Finding(
+                chunk: digest,
+                volume: volumes.slots[index].id,
+                kind: kind,
+                foundBy: source,
+                foundAt: clock.now(),
+                outcome: .pending
+            )
+        )
+    }
+
+    // MARK: Repair
+
+    /// Works on the repair queue until the task is cancelled or the replicator closes.
+    package func runRepairs() async {
+        while !Task.isCancelled, let (item, finding) = await repairs.next() {
+            let outcome = await repair(item.chunk, on: item.volume)
+            repairs.finish(item, outcome)
+            if case .repaired = outcome { continue }
+            logger.warning(
+                "A copy could not be repaired.",
+                metadata: [
+                    "chunk": "\(item.chunk)", "volume": "\(item.volume)", "kind": "\(finding.kind.rawValue)",
+                    "outcome": "\(outcome)",
+                ]
+            )
+        }
+    }
+
+    /// Lets `runRepairs` return; what is queued is found again by the next audit or read.
+    package func endRepairs() { repairs.close() }
+
+    /// Gives a volume a good copy of a chunk. Only bytes whose SHA-256 is the chunk's name are written.
+    package func repair(_ digest: Digest, on volume: VolumeID) async -> Finding.Outcome {
+        guard let index = volumes.index(of: volume), let target = volumes.usableReplica(index) else {
+            return .failed("the volume is not usable")
+        }
+        guard target.busyDuration < Limits.hangCertainty else { return .failed("the volume hangs") }
+        let others = volumes.slots.indices.filter { $0 != index }
+        let preferred = placementIndices(for: digest).filter { $0 != index }
+        var badSources: [(index: Int, error: VolumeError)] = []
+        for source in preferred + others.filter({ !preferred.contains($0) }) {
+            guard let replica = volumes.usableReplica(source), replica.presence(of: digest) != .absent
+            else { continue }
+            let bytes: [UInt8]
+            switch await call(replica, { $0.read(digest, range: nil, completion: $1) }) {
+            case .success(let read): bytes = read
+            case .failure(let error):
+                badSources.append((source, error))
+                continue
+            }
+            guard SHA256Hasher.hash(bytes) == digest else {
+                badSources.append((source, VolumeError(.corrupt, "Other bytes.", path: replica.label)))
+                continue
+            }
+            // Noted only now that there are good bytes: copies that are all bad would be queued for ever.
+            for (index, error) in badSources { note(error, of: digest, on: index, foundBy: .read) }
+            let payload = PayloadRecord(digest: digest, bytes: bytes)
+            switch await call(target, { $0.repair(payload, completion: $1) }) {
+            case .success:
+                return .repaired(from: volumes.slots[source].id)
+            case .failure(let error):
+                if error.code == .failed { fail(index, reason: error.description) }
+                return .failed(error.description)
+            }
+        }
+        // The copy itself may be good after all: what was found missing may have been written meanwhile.
+        if case .success = await call(target, { $0.verify(digest, strict: true, completion: $1) }) {
+            return .repaired(from: volume)
+        }
+        return .unrepairable
+    }
+
+    func unusable(_ index: Int) -> VolumeError {
+        VolumeError(
+            .failed,
+            volumes.problem(at: index) ?? "The volume is not usable.",
+            path: volumes.slots[index].label
+        )
+    }
+
+    /// One call of a replica, with the read deadline: a hung volume does not hold up its caller.
+    func call<Value: Sendable>(
+        _ replica: any Replica,
+        _ body: (any Replica, @escaping ReplicaCompletion<Value>) -> Void
+    ) async -> Result<Value, VolumeError> {
+        await withCheckedContinuation { continuation in
+            let once = OnceContinuation(continuation)
+            timers.schedule(after: Limits.readDeadline, whileWanted: { once.isWaiting }) {
+                once.resume(returning: .failure(.noAnswer(from: replica.label, within: Limits.readDeadline)))
+            }
+            body(replica) { once.resume(returning: $0) }
+        }
+    }
+}
