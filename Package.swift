@@ -34,6 +34,36 @@ let package = Package(
             name: "Replication",
             dependencies: ["BlobVolume", "Catalog", "ContentHashing", "CPosix", "StoreModel", logging]
         ),
+
+        // Test kit: faults, virtual time, seeded chance.
+        .target(
+            name: "StoreTestKit",
+            dependencies: ["BlobVolume", "Catalog", "ContentHashing", "Replication", "StoreModel"]
+        ),
+
+        // Tests. CommandLineTests holds Python scripts that drive the built program.
+        .testTarget(name: "StoreModelTests", dependencies: ["StoreModel", "StoreTestKit"]),
+        .testTarget(
+            name: "ContentHashingTests",
+            dependencies: ["ContentHashing", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(
+            name: "BlobVolumeTests",
+            dependencies: ["BlobVolume", "ContentHashing", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(
+            name: "CrashTests",
+            dependencies: ["BlobVolume", "ContentHashing", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(
+            name: "CatalogTests",
+            dependencies: ["Catalog", "ContentHashing", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(
+            name: "CatalogSQLiteTests",
+            dependencies: ["Catalog", "CatalogSQLite", "ContentHashing", "StoreModel", "StoreTestKit", grdb]
+        ),
+        .testTarget(name: "StoreTestKitTests", dependencies: ["BlobVolume", "StoreModel", "StoreTestKit"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,102 @@
+import BlobVolume
+import Synchronization
+
+/// A disk whose calls can be made to fail, and that remembers which files were written.
+final class RiggedDisk: Disk {
+    struct Rigging: Sendable {
+        /// Calls on files whose name ends so fail with this error.
+        var failures: [(call: String, suffix: String, error: DiskError)] = []
+        var freeBytes: UInt64?
+        var written: Set<String> = []
+    }
+
+    let base: PosixDisk
+    let rigging = Mutex(Rigging())
+
+    init(_ base: PosixDisk) { self.base = base }
+
+    func fail(_ call: String, _ suffix: String, _ code: DiskError.Code = .inputOutput) {
+        let error = DiskError(
+            code,
+            call: call,
+            path: suffix,
+            number: code == .full ? 28 : 5,
+            detail: "rigged"
+        )
+        rigging.withLock { $0.failures.append((call, suffix, error)) }
+    }
+
+    func heal() { rigging.withLock { $0.failures = [] } }
+
+    func check(_ call: String, _ name: String) throws(DiskError) {
+        let error = rigging.withLock { rigging -> DiskError? in
+            if call == "write" { rigging.written.insert(name) }
+            return rigging.failures.first { $0.call == call && name.hasSuffix($0.suffix) }?.error
+        }
+        if let error { throw error }
+    }
+
+    var label: String { base.label }
+    func open(_ name: String, _ mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
+        try check("open", name)
+        return RiggedFile(try base.open(name, mode), name, self)
+    }
+    func exists(_ name: String) throws(DiskError) -> Bool { try base.exists(name) }
+    func list(_ directory: String) throws(DiskError) -> [String] { try base.list(directory) }
+    func makeDirectory(_ name: String) throws(DiskError) { try base.makeDirectory(name) }
+    func rename(_ source: String, to destination: String) throws(DiskError) {
+        try base.rename(source, to: destination)
+    }
+    func remove(_ name: String) throws(DiskError) { try base.remove(name) }
+    func syncDirectory(_ name: String) throws(DiskError) { try base.syncDirectory(name) }
+    func lock(_ name: String, content: [UInt8]) throws(DiskError) -> any DiskLock {
+        try base.lock(name, content: content)
+    }
+    func space() throws(DiskError) -> DiskSpace {
+        var space = try base.space()
+        if let free = rigging.withLock({ $0.freeBytes }) { space.freeBytes = free }
+        return space
+    }
+    func deviceID() throws(DiskError) -> UInt64 { try base.deviceID() }
+}
+
+private final class RiggedFile: DiskFile {
+    let base: any DiskFile
+    let name: String
+    let disk: RiggedDisk
+
+    init(_ base: any DiskFile, _ name: String, _ disk: RiggedDisk) {
+        self.base = base
+        self.name = name
+        self.disk = disk
+    }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int {
+        try disk.check("read", name)
+        return try base.read(into: buffer, at: offset)
+    }
+    func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        do {
+            try disk.check("write", name)
+        } catch {
+            // As a full file system does: a part of it arrives.
+            if error.code == .full, let first = pieces.first { try base.write([first], at: offset) }
+            throw error
+        }
+        try base.write(pieces, at: offset)
+    }
+    func sync() throws(DiskError) {
+        try disk.check("sync", name)
+        try base.sync()
+    }
+    func startWriteback(offset: UInt64, length: UInt64) throws(DiskError) {
+        try base.startWriteback(offset: offset, length: length)
+    }
+    func truncate(to size: UInt64) throws(DiskError) { try base.truncate(to: size) }
+    func punchHole(offset: UInt64, length: UInt64) throws(DiskError) {
+        try base.punchHole(offset: offset, length: length)
+    }
+    func size() throws(DiskError) -> UInt64 { try base.size() }
+    func allocatedSize() throws(DiskError) -> UInt64 { try base.allocatedSize() }
+    func close() { base.close() }
+}
