@@ -35,6 +35,21 @@ let package = Package(
             dependencies: ["BlobVolume", "Catalog", "ContentHashing", "CPosix", "StoreModel", logging]
         ),
 
+        // Use cases.
+        .target(
+            name: "ObjectService",
+            dependencies: ["BlobVolume", "Catalog", "ContentHashing", "Replication", "StoreModel"]
+        ),
+
+        // Roof.
+        .target(
+            name: "HoldfastNode",
+            dependencies: [
+                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "ObjectService", "Replication",
+                "StoreModel", logging,
+            ]
+        ),
+
         // Test kit: faults, virtual time, seeded chance.
         .target(
             name: "StoreTestKit",
@@ -62,6 +77,25 @@ let package = Package(
         .testTarget(
             name: "CatalogSQLiteTests",
             dependencies: ["Catalog", "CatalogSQLite", "ContentHashing", "StoreModel", "StoreTestKit", grdb]
+        ),
+        .testTarget(
+            name: "ReplicationTests",
+            dependencies: [
+                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "ObjectService", "Replication",
+                "StoreModel",
+                "StoreTestKit", logging,
+            ]
+        ),
+        .testTarget(
+            name: "ObjectServiceTests",
+            dependencies: ["Catalog", "ContentHashing", "ObjectService", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(
+            name: "HoldfastNodeTests",
+            dependencies: [
+                "BlobVolume", "Catalog", "ContentHashing", "HoldfastNode", "ObjectService", "Replication",
+                "StoreModel", "StoreTestKit",
+            ]
         ),
         .testTarget(name: "StoreTestKitTests", dependencies: ["BlobVolume", "StoreModel", "StoreTestKit"]),
     ],

@@ -1,0 +1,210 @@
+package import BlobVolume
+internal import Catalog
+internal import CatalogSQLite
+package import Logging
+package import ObjectService
+package import Replication
+internal import StoreModel
+internal import Synchronization
+
+/// A store of this machine, open: the one place where the parts are put together.
+package final class LocalStore: Sendable {
+    package struct Options: Sendable {
+        /// How long to wait for another process to let go of the store.
+        package var lockTimeout: Duration = .zero
+        /// Throw the index away and build it anew from the replicas.
+        package var rebuildsCatalog = false
+        /// How long closing waits for repairs and catching up that are under way.
+        package var settleDeadline: Duration = .seconds(10)
+        package var volume = VolumeOptions()
+        package var logger = Logger(label: "holdfast", factory: { _ in SwiftLogNoOpLogHandler() })
+
+        package init() {}
+    }
+
+    /// What opening the store met.
+    package struct OpenReport: Sendable {
+        package var didRebuildCatalog = false
+        package var volumes: [(label: String, report: VolumeOpenReport?, problem: String?)] = []
+    }
+
+    package let path: String
+    package let configuration: StoreConfiguration
+    package let objects: ObjectStore
+    package let replicator: Replicator
+    package let openReport: OpenReport
+    private let catalog: SQLiteCatalog
+    private let lock: any DiskLock
+    private let settleDeadline: Duration
+    private let logger: Logger
+    private let maintenance: Task<Void, Never>
+    private let isClosed = Mutex(false)
+
+    private init(
+        path: String,
+        configuration: StoreConfiguration,
+        replicator: Replicator,
+        catalog: SQLiteCatalog,
+        lock: any DiskLock,
+        openReport: OpenReport,
+        settleDeadline: Duration,
+        logger: Logger
+    ) {
+        self.path = path
+        self.configuration = configuration
+        self.replicator = replicator
+        self.catalog = catalog
+        self.lock = lock
+        self.openReport = openReport
+        self.settleDeadline = settleDeadline
+        self.logger = logger
+        objects = ObjectStore(storage: replicator)
+        maintenance = Task { await replicator.runMaintenance() }
+    }
+
+    /// Opens the store in a directory, alone: locks it, opens the volumes that are there, recovers the commit log,
+    /// brings the catalog's index to its state.
+    /// - Throws: `StoreError`: `.storeNotFound`, `.storeInUse` with the other process, `.unsupportedFormat`,
+    ///   `.notEnoughReplicas` naming the volumes, `.storeDamaged`.
+    package static func open(_ path: String, _ options: Options = Options()) async throws -> LocalStore {
+        let directory = try await StoreDirectory.lock(path, timeout: options.lockTimeout)
+        do {
+            return try await open(directory, options)
+        } catch {
+            directory.lock.release()
+            throw error
+        }
+    }
+
+    private static func open(_ directory: StoreDirectory, _ options: Options) async throws -> LocalStore {
+        let configuration = directory.configuration
+        let opened = try await directory.openVolumes(options.volume)
+        var report = OpenReport()
+        report.volumes = opened.map { ($0.slot.label, $0.report, $0.slot.problem) }
+        let slots = opened.map(\.slot)
+        do {
+            let (catalog, isNew) = try directory.openCatalog(mustReset: options.rebuildsCatalog)
+            do {
+                let (replicator, didRebuild) = try await Replicator.open(
+                    .init(storeID: configuration.storeID, quorum: configuration.quorum),
+                    volumes: try VolumeSet(slots),
+                    catalog: catalog,
+                    mustRebuildCatalog: false,
+                    clock: SystemClock(),
+                    random: SystemRandom(),
+                    timers: SystemTimers(),
+                    logger: options.logger
+                )
+                report.didRebuildCatalog = didRebuild || isNew
+                return LocalStore(
+                    path: directory.path,
+                    configuration: configuration,
+                    replicator: replicator,
+                    catalog: catalog,
+                    lock: directory.lock,
+                    openReport: report,
+                    settleDeadline: options.settleDeadline,
+                    logger: options.logger
+                )
+            } catch {
+                try? catalog.close()
+                throw error
+            }
+        } catch {
+            for slot in slots { slot.replica?.close(deadline: .seconds(5)) }
+            throw error
+        }
+    }
+
+    /// Closes the store: lets repairs and catching up go on for a bounded time, then closes index and volumes.
+    /// - Returns: what is still to be done, in words; it goes on when the store is opened again.
+    @discardableResult
+    package func close() async throws -> [String] {
+        let isFirst = isClosed.withLock { closed in
+            defer { closed = true }
+            return !closed
+        }
+        guard isFirst else { return [] }
+        maintenance.cancel()
+        await replicator.quiesce(within: .seconds(2))
+        let snapshot = Task { await takeSnapshotIfDue() }
+        _ = await value(of: snapshot, within: settleDeadline)
+        let remaining = await settle(within: settleDeadline)
+        replicator.close()
+        // What waits for a volume that hangs is left behind.
+        _ = await value(of: maintenance, within: .seconds(2))
+        defer { lock.release() }
+        do {
+            try catalog.close()
+        } catch {
+            throw error.storeError
+        }
+        return remaining
+    }
+
+    /// A snapshot of the catalog, when the log has grown long since the last one. A failure is not one of the store:
+    /// the next closing tries again.
+    private func takeSnapshotIfDue() async {
+        let last = catalog.applied.snapshots.first?.position.sequence ?? 0
+        guard
+            catalog.applied.position.sequence - min(last, catalog.applied.position.sequence)
+                >= Limits.snapshotBatchCount
+        else { return }
+        do {
+            _ = try await replicator.takeSnapshot()
+        } catch {
+            logger.warning("The catalog snapshot could not be written.", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Repairs and catches up until nothing is left or the time is over.
+    package func settle(within deadline: Duration) async -> [String] {
+        guard !replicator.laggingVolumes().isEmpty || replicator.replicatorStatus().repairs.waiting > 0 else {
+            return []
+        }
+        let replicator = self.replicator
+        let repairs = Task { await replicator.runRepairs() }
+        let work = Task { await replicator.settle() }
+        let remaining = await value(of: work, within: deadline)
+        repairs.cancel()
+        work.cancel()
+        return remaining ?? ["Repairs and catching up go on when the store is opened again."]
+    }
+
+    /// Versions in the catalog and their bytes.
+    package func catalogTotals() async throws -> (versions: UInt64, bytes: UInt64) {
+        let reader = try await replicator.currentCatalog()
+        do {
+            return try reader.buckets().reduce(into: (versions: UInt64(0), bytes: UInt64(0))) {
+                totals,
+                bucket in
+                let usage = try reader.usage(of: bucket.id)
+                totals.versions += usage.versionCount
+                totals.bytes += usage.versionBytes
+            }
+        } catch let error as CatalogError {
+            throw error.storeError
+        }
+    }
+
+    /// Whether this volume has not yet taken the place of the one that it replaces.
+    func isReplacementUnfinished(by volume: VolumeID) -> Bool {
+        replicator.unfinishedReplacements.contains { $0.new == volume }
+    }
+
+    /// Waits until volumes that replace others have taken their places in the log set.
+    package func finishReplacements(within deadline: Duration) async throws {
+        let end = ContinuousClock.now + deadline
+        while let (_, new) = replicator.unfinishedReplacements.first {
+            guard ContinuousClock.now < end else {
+                let label = replicator.volumes.slots.first { $0.id == new }?.label ?? "\(new)"
+                throw StoreError(
+                    .conflict,
+                    "The volume in \(quoted(label)) has not taken its place in the commit log yet.",
+                    advice: "It goes on whenever the store is open."
+                )
+            }
+            try await SystemClock().sleep(for: .milliseconds(20))
+        }
+    }
+}

@@ -1,0 +1,140 @@
+internal import Foundation
+package import StoreModel
+
+// `store.json` at the top of a store directory: which volumes a store has and how many copies it keeps. It repeats
+// what the volumes themselves say (each names its store), so a lost one can be written again by hand.
+//
+//   {"format": {"major": 1, "minor": 0}, "storeID": UUID, "replicas": N, "writeQuorum": W, "createdAt": ms since 1970,
+//    "volumes": [{"id": UUID, "path": path, relative to the store directory or absolute, "weight": 1,
+//                 "failureDomain": text}]}
+
+/// The parsed `store.json`.
+package struct StoreConfiguration: Sendable {
+    package struct Volume: Sendable {
+        package var id: VolumeID
+        /// Relative to the store directory, or absolute.
+        package var path: String
+        package var weight: Double
+        package var failureDomain: String
+    }
+
+    package static let fileName = "store.json"
+    static let formatMajor = 1
+    private static let byteCountMax = 1 << 20
+
+    package var storeID: StoreID
+    package var quorum: QuorumConfiguration
+    package var createdAt: Timestamp
+    package var volumes: [Volume]
+
+    private struct File: Codable {
+        struct Format: Codable {
+            var major: Int
+            var minor: Int
+        }
+        struct VolumeEntry: Codable {
+            var id: String
+            var path: String
+            var weight: Double
+            var failureDomain: String
+        }
+        var format: Format
+        var storeID: String
+        var replicas: Int
+        var writeQuorum: Int
+        var createdAt: Int64
+        var volumes: [VolumeEntry]
+    }
+
+    private struct FormatOnly: Decodable {
+        var format: File.Format
+    }
+
+    package init(storeID: StoreID, quorum: QuorumConfiguration, createdAt: Timestamp, volumes: [Volume]) {
+        self.storeID = storeID
+        self.quorum = quorum
+        self.createdAt = createdAt
+        self.volumes = volumes
+    }
+
+    /// Parses the file's bytes.
+    /// - Throws: `StoreError` with `.unsupportedFormat` for another major format, `.storeDamaged` for anything that is
+    ///   not such a file.
+    init(json: [UInt8], path: String) throws(StoreError) {
+        guard json.count <= Self.byteCountMax else {
+            throw StoreError(
+                .storeDamaged,
+                "\(path) has \(json.count) bytes; that is no store configuration."
+            )
+        }
+        let file: File
+        do {
+            let format = try JSONDecoder().decode(FormatOnly.self, from: Data(json)).format
+            guard format.major == Self.formatMajor else {
+                throw StoreError(
+                    .unsupportedFormat,
+                    "\(path) has format \(format.major).\(format.minor); this program reads \(Self.formatMajor).x.",
+                    advice: "Use the version of the program that wrote it, or a newer one."
+                )
+            }
+            file = try JSONDecoder().decode(File.self, from: Data(json))
+        } catch let error as StoreError {
+            throw error
+        } catch {
+            throw StoreError(.storeDamaged, "\(path) can't be read as a store configuration.", cause: error)
+        }
+        guard let storeID = StoreID(file.storeID) else {
+            throw StoreError(.storeDamaged, "\(path): storeID is not a UUID.")
+        }
+        var volumes: [Volume] = []
+        for entry in file.volumes {
+            guard let id = VolumeID(entry.id), !entry.path.isEmpty, entry.weight > 0, entry.weight.isFinite
+            else {
+                throw StoreError(
+                    .storeDamaged,
+                    "\(path): the entry of volume \(quoted(entry.path)) is not valid."
+                )
+            }
+            volumes.append(
+                Volume(id: id, path: entry.path, weight: entry.weight, failureDomain: entry.failureDomain)
+            )
+        }
+        self.init(
+            storeID: storeID,
+            quorum: try QuorumConfiguration(replicaCount: file.replicas, writeQuorum: file.writeQuorum),
+            createdAt: Timestamp(milliseconds: file.createdAt),
+            volumes: volumes
+        )
+        guard volumes.count >= quorum.replicaCount else {
+            throw StoreError(
+                .storeDamaged,
+                "\(path) names \(volumes.count) volumes for \(file.replicas) replicas."
+            )
+        }
+    }
+
+    func json() throws(StoreError) -> [UInt8] {
+        let file = File(
+            format: File.Format(major: Self.formatMajor, minor: 0),
+            storeID: storeID.description,
+            replicas: quorum.replicaCount,
+            writeQuorum: quorum.writeQuorum,
+            createdAt: createdAt.milliseconds,
+            volumes: volumes.map {
+                File.VolumeEntry(
+                    id: $0.id.description,
+                    path: $0.path,
+                    weight: $0.weight,
+                    failureDomain: $0.failureDomain
+                )
+            }
+        )
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        do {
+            return [UInt8](try encoder.encode(file)) + [UInt8(ascii: "\n")]
+        } catch {
+            throw StoreError(.internalFault, "The store configuration could not be encoded.", cause: error)
+        }
+    }
+}

@@ -1,0 +1,315 @@
+package import BlobVolume
+internal import Catalog
+internal import CatalogSQLite
+internal import Foundation
+internal import Replication
+internal import StoreModel
+
+/// A store's directory, locked by this process: the configuration, the lock, the catalog's index, and the volumes
+/// unless they are elsewhere.
+///
+///     store.json              StoreConfiguration.swift
+///     lock                    the process that has the store
+///     catalog/catalog.sqlite  the index: can be lost, is rebuilt from the replicas
+///     volumes/1, 2, 3         the volumes, by default
+package struct StoreDirectory: Sendable {
+    package let path: String
+    let disk: any Disk
+    let lock: any DiskLock
+    package var configuration: StoreConfiguration
+
+    /// Reads the configuration and takes the lock.
+    /// - Throws: `StoreError` with `.storeNotFound`, `.storeInUse`, `.unsupportedFormat`, `.storeDamaged`.
+    package static func lock(_ path: String, timeout: Duration) async throws -> StoreDirectory {
+        let disk = try open(path)
+        do {
+            guard try disk.exists(StoreConfiguration.fileName) else { throw notFound(path) }
+        } catch let error as DiskError {
+            throw StoreError(.inputOutput, "The store \(quoted(path)) can't be read.", cause: error)
+        }
+        let lock = try await takeLock(disk, path, timeout)
+        do {
+            let bytes = try DurableFile.read(StoreConfiguration.fileName, on: disk)
+            let file = path + "/" + StoreConfiguration.fileName
+            return StoreDirectory(
+                path: path,
+                disk: disk,
+                lock: lock,
+                configuration: try StoreConfiguration(json: bytes, path: file)
+            )
+        } catch let error as DiskError {
+            lock.release()
+            throw StoreError(.inputOutput, "The store's configuration can't be read.", cause: error)
+        } catch {
+            lock.release()
+            throw error
+        }
+    }
+
+    private static func open(_ path: String) throws -> any Disk {
+        do {
+            return try PosixDisk(path: path)
+        } catch {
+            if error.code == .notFound { throw notFound(path) }
+            throw StoreError(
+                .inputOutput,
+                "The store directory \(quoted(path)) can't be opened.",
+                cause: error
+            )
+        }
+    }
+
+    private static func notFound(_ path: String) -> StoreError {
+        StoreError(
+            .storeNotFound,
+            "There is no store in \(quoted(path)).",
+            advice: "Make one with: holdfast init --store \(path)"
+        )
+    }
+
+    private static func takeLock(_ disk: any Disk, _ path: String, _ timeout: Duration) async throws
+        -> any DiskLock
+    {
+        let end = ContinuousClock.now + timeout
+        while true {
+            do {
+                return try disk.lock(
+                    "lock",
+                    content: [UInt8]("\(ProcessInfo.processInfo.processIdentifier)\n".utf8)
+                )
+            } catch {
+                guard error.code == .locked else {
+                    throw StoreError(.inputOutput, "The store \(quoted(path)) can't be locked.", cause: error)
+                }
+                guard ContinuousClock.now < end else { throw inUse(path, holder: error.detail) }
+                try await SystemClock().sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    static func inUse(_ path: String, holder: String) -> StoreError {
+        let process = holder.trimmingCharacters(in: .whitespacesAndNewlines)
+        return StoreError(
+            .storeInUse,
+            "The store \(quoted(path)) is in use by process \(process.isEmpty ? "unknown" : process).",
+            advice: "Wait until it is done, or use --lock-timeout to wait longer."
+        )
+    }
+
+    /// Writes the configuration durably.
+    func save() throws(StoreError) {
+        do throws(DiskError) {
+            try DurableFile.replace(
+                StoreConfiguration.fileName,
+                on: disk,
+                with: try Self.bytes(configuration)
+            )
+        } catch {
+            throw StoreError(.inputOutput, "The store's configuration can't be written.", cause: error)
+        }
+    }
+
+    private static func bytes(_ configuration: StoreConfiguration) throws(DiskError) -> [UInt8] {
+        do throws(StoreError) {
+            return try configuration.json()
+        } catch {
+            throw DiskError(
+                .inputOutput,
+                call: "encode",
+                path: StoreConfiguration.fileName,
+                detail: "\(error)"
+            )
+        }
+    }
+
+    package func volumePath(_ volume: StoreConfiguration.Volume) -> String {
+        volume.path.hasPrefix("/") ? volume.path : path + "/" + volume.path
+    }
+
+    // MARK: Volumes
+
+    struct OpenedVolume: Sendable {
+        let slot: VolumeSet.Slot
+        let report: VolumeOpenReport?
+    }
+
+    /// Opens every volume that can be opened, side by side; the others get the reason why not.
+    /// - Throws: `StoreError` when a volume is of an unknown format or held by another process: going on without it
+    ///   would be wrong.
+    func openVolumes(_ options: VolumeOptions) async throws -> [OpenedVolume] {
+        let failed = failedVolumes()
+        let opened = await withTaskGroup(of: (Int, BlobVolume?, VolumeError?).self) { group in
+            for (index, volume) in configuration.volumes.enumerated() {
+                group.addTask {
+                    var volumeOptions = options
+                    volumeOptions.discardUnsynced = options.discardUnsynced || failed.contains(volume.id)
+                    let (result, error) = await self.openVolume(volume, volumeOptions)
+                    return (index, result, error)
+                }
+            }
+            var results = [(BlobVolume?, VolumeError?)](
+                repeating: (nil, nil),
+                count: configuration.volumes.count
+            )
+            for await (index, volume, error) in group { results[index] = (volume, error) }
+            return results
+        }
+        do {
+            try checkRefusals(opened.map(\.1))
+        } catch {
+            for (volume, _) in opened { try? volume?.close() }
+            throw error
+        }
+        return zip(configuration.volumes, opened).map { volume, result in
+            let label = volumePath(volume)
+            let slot = VolumeSet.Slot(
+                id: volume.id,
+                label: label,
+                weight: volume.weight,
+                failureDomain: volume.failureDomain,
+                replica: result.0.map { LocalReplica($0, label: label) },
+                problem: result.1.map(Self.problem)
+            )
+            return OpenedVolume(slot: slot, report: result.0?.openReport)
+        }
+    }
+
+    private static func problem(_ error: VolumeError) -> String {
+        error.code == .identityMissing ? "no volume is there: \(error.message)" : error.description
+    }
+
+    /// Volumes whose failure a peer recorded since they were last opened. Such a volume may hold bytes in the page
+    /// cache that never reached the device, and an fsync now would say that all is well: it must be opened without what
+    /// is not known to be synced, and that has to be known before it is opened at all.
+    private func failedVolumes() -> Set<VolumeID> {
+        var promises: [VolumeID: UInt64] = [:]
+        var failures: [(VolumeID, PeerFailure)] = []
+        for volume in configuration.volumes {
+            guard let disk = try? PosixDisk(path: volumePath(volume)),
+                let identity = try? BlobVolume.readIdentity(disk), identity.storeID == configuration.storeID
+            else { continue }
+            promises[identity.volumeID] = identity.promise
+            failures += identity.failed.map { ($0.key, $0.value) }
+        }
+        return Set(failures.filter { $0.1.epoch >= promises[$0.0] ?? 0 }.map(\.0))
+    }
+
+    private func checkRefusals(_ errors: [VolumeError?]) throws {
+        for error in errors.compactMap({ $0 }) {
+            switch error.code {
+            case .unsupportedFormat:
+                throw StoreError(
+                    .unsupportedFormat,
+                    error.message,
+                    advice: "Nothing was changed.",
+                    cause: error
+                )
+            case .locked:
+                throw StoreError(.storeInUse, error.message, advice: "Wait until it is done.", cause: error)
+            default: continue
+            }
+        }
+    }
+
+    private func openVolume(
+        _ volume: StoreConfiguration.Volume,
+        _ options: VolumeOptions
+    ) async -> (BlobVolume?, VolumeError?) {
+        var expecting = options
+        expecting.expectedStore = configuration.storeID
+        expecting.expectedVolume = volume.id
+        let path = volumePath(volume)
+        return await withCheckedContinuation { continuation in
+            let thread = WorkerThread(name: "hf-open", costMax: 1)
+            thread.submit { [expecting] in
+                continuation.resume(returning: Self.openBlocking(path, expecting))
+                thread.stop()
+            }
+        }
+    }
+
+    private static func openBlocking(_ path: String, _ options: VolumeOptions) -> (BlobVolume?, VolumeError?)
+    {
+        let disk: PosixDisk
+        do throws(DiskError) {
+            disk = try PosixDisk(path: path)
+        } catch {
+            return (
+                nil, VolumeError(.identityMissing, "the directory can't be opened", path: path, cause: error)
+            )
+        }
+        do throws(VolumeError) {
+            return (try BlobVolume.open(disk, options: options), nil)
+        } catch {
+            return (nil, error)
+        }
+    }
+
+    /// Checks every volume's files, one after the other; changes nothing.
+    package func checkVolumes(deep: Bool) async -> [(
+        label: String, result: Result<VolumeCheckReport, VolumeError>
+    )] {
+        var results: [(String, Result<VolumeCheckReport, VolumeError>)] = []
+        for volume in configuration.volumes {
+            let path = volumePath(volume)
+            let result: Result<VolumeCheckReport, VolumeError> = await withCheckedContinuation {
+                continuation in
+                let thread = WorkerThread(name: "hf-check", costMax: 1)
+                thread.submit {
+                    continuation.resume(returning: Self.checkBlocking(path, deep: deep))
+                    thread.stop()
+                }
+            }
+            results.append((path, result))
+        }
+        return results
+    }
+
+    private static func checkBlocking(_ path: String, deep: Bool) -> Result<VolumeCheckReport, VolumeError> {
+        let disk: PosixDisk
+        do throws(DiskError) {
+            disk = try PosixDisk(path: path)
+        } catch {
+            let missing = VolumeError(
+                .identityMissing,
+                "The directory can't be opened.",
+                path: path,
+                cause: error
+            )
+            return .failure(missing)
+        }
+        do throws(VolumeError) {
+            return .success(try VolumeCheck.run(disk, deep: deep))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Lets other processes have the store.
+    package func release() { lock.release() }
+
+    // MARK: Catalog
+
+    /// Opens the index; one that is missing, damaged or to be rebuilt is made anew, empty.
+    func openCatalog(mustReset: Bool) throws -> (SQLiteCatalog, isNew: Bool) {
+        do throws(DiskError) {
+            try disk.makeDirectory("catalog")
+        } catch {
+            throw StoreError(.inputOutput, "The catalog's directory can't be made.", cause: error)
+        }
+        let file = path + "/catalog/catalog.sqlite"
+        let existed = FileManager.default.fileExists(atPath: file)
+        do throws(CatalogError) {
+            if mustReset { try SQLiteCatalog.remove(at: file) }
+            do throws(CatalogError) {
+                return (try SQLiteCatalog(path: file), mustReset || !existed)
+            } catch {
+                guard error.needsRebuild else { throw error }
+                try SQLiteCatalog.remove(at: file)
+                return (try SQLiteCatalog(path: file), true)
+            }
+        } catch {
+            throw error.storeError
+        }
+    }
+}

@@ -1,0 +1,93 @@
+package import Catalog
+package import StoreModel
+
+/// Which bytes of an object are asked for, before its size is known.
+/// https://www.rfc-editor.org/rfc/rfc9110#name-range
+package enum RequestedRange: Hashable, Sendable {
+    case whole
+    /// From an offset; nil means to the end, and more than there is means to the end as well.
+    case from(UInt64, length: UInt64?)
+    /// The last bytes; more than there are means all.
+    case last(UInt64)
+
+    /// - Throws: `StoreError` with `.invalidRange` when no byte of the object is in it.
+    package func resolved(size: UInt64) throws(StoreError) -> ByteRange {
+        switch self {
+        case .whole: return ByteRange(wholeOf: size)
+        case .from(let offset, let length): return try ByteRange(offset: offset, length: length, of: size)
+        case .last(let length):
+            guard length > 0, size > 0 else {
+                throw StoreError(.invalidRange, "The last \(length) of \(size) bytes are none.")
+            }
+            return try ByteRange(offset: size - min(length, size), length: nil, of: size)
+        }
+    }
+}
+
+extension ObjectStore {
+    /// Opens a version for reading; the reader keeps to this version whatever is written meanwhile.
+    package func get(_ address: VersionAddress, range: RequestedRange = .whole) async throws -> ObjectReader {
+        let version = try await readableVersion(address)
+        return try read(version, range: range)
+    }
+
+    /// Opens a version whose row is at hand, for a further range of it for example.
+    package func read(_ version: VersionRow, range: RequestedRange = .whole) throws -> ObjectReader {
+        precondition(!version.isDeleteMarker, "A delete marker has no bytes.")
+        let resolved = try range.resolved(size: version.size)
+        return ObjectReader(version, resolved, feed(version, resolved, storage))
+    }
+
+    private func feed<Storage: ReplicatedStorage>(
+        _ version: VersionRow,
+        _ range: ByteRange,
+        _ storage: Storage
+    ) -> any ChunkFeed {
+        ChunkPrefetch(
+            ManifestCursor(version.manifest, size: version.size, range: range, storage: storage),
+            storage: storage,
+            countMax: limits.chunksInFlightMax,
+            shared: readAhead
+        )
+    }
+}
+
+/// The bytes of a version, in order. Used by one task; releasing it ends the reads that are under way.
+///
+/// Every piece was verified against its name or its checksums on this read. A piece that no replica has makes
+/// `next()` throw, and every later call as well: a body that ends early never looks like one that is complete.
+package final class ObjectReader {
+    package let version: VersionRow
+    package let range: ByteRange
+    private let feed: any ChunkFeed
+    /// Bytes that were handed out.
+    package private(set) var deliveredCount: UInt64 = 0
+    private var failure: (any Error)?
+
+    init(_ version: VersionRow, _ range: ByteRange, _ feed: any ChunkFeed) {
+        self.version = version
+        self.range = range
+        self.feed = feed
+    }
+
+    /// - Returns: the next piece, at most one chunk; nil when the whole range was delivered.
+    package func next() async throws -> [UInt8]? {
+        if let failure { throw failure }
+        do {
+            guard let piece = try await feed.next() else {
+                guard deliveredCount == range.length else {
+                    throw StoreError(
+                        .internalFault,
+                        "The read ended after \(deliveredCount) of \(range.length) bytes."
+                    )
+                }
+                return nil
+            }
+            deliveredCount += UInt64(piece.count)
+            return piece
+        } catch {
+            failure = error
+            throw error
+        }
+    }
+}

@@ -1,0 +1,64 @@
+internal import Catalog
+package import StoreModel
+
+/// The store as its faces see it: buckets, objects, versions. One file for each use case extends it.
+///
+/// Every call throws `StoreError`, or what a body's source throws. A mutation is answered when it is durable on a
+/// write quorum and is then seen by every later call.
+package final class ObjectStore: Sendable {
+    let storage: any ReplicatedStorage
+    let limits: PipelineLimits
+    private let random: any RandomSource
+    /// Bounds of what all uploads, and all downloads, hold in memory at the same time.
+    let uploadPermits: ChunkPermits
+    let readAhead: SharedAllowance
+
+    package init(
+        storage: any ReplicatedStorage,
+        random: any RandomSource = SystemRandom(),
+        limits: PipelineLimits = .standard
+    ) {
+        self.storage = storage
+        self.random = random
+        self.limits = limits
+        uploadPermits = ChunkPermits(count: limits.uploadPermitCount)
+        readAhead = SharedAllowance(count: limits.readAheadShareCount)
+    }
+
+    package func status() async throws -> StorageStatus { try await storage.status() }
+
+    func newOperation() -> OperationID { .random(from: random) }
+
+    /// Commits a command that brings no payloads of its own.
+    func commit(_ command: CatalogCommand, operation: OperationID?) async throws -> CatalogOutcome {
+        try await commit(command, operation: operation ?? newOperation(), on: storage)
+    }
+
+    private func commit<Storage: ReplicatedStorage>(
+        _ command: CatalogCommand,
+        operation: OperationID,
+        on storage: Storage
+    ) async throws -> CatalogOutcome {
+        try await storage.commit(command, operation: operation, chunks: [])
+    }
+}
+
+extension CatalogOutcome {
+    /// The version that a put, copy or restore made.
+    func madeVersion() throws(StoreError) -> VersionRow {
+        guard case .version(let row, _) = self else { throw unexpected }
+        return row
+    }
+
+    func madeBucket() throws(StoreError) -> BucketRow {
+        guard case .bucket(let row) = self else { throw unexpected }
+        return row
+    }
+
+    var unexpected: StoreError {
+        StoreError(
+            .internalFault,
+            "The catalog answered a command with the outcome of another kind: \(self)."
+        )
+    }
+}

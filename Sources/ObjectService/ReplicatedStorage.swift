@@ -1,0 +1,173 @@
+package import Catalog
+package import StoreModel
+
+/// What the use cases need of replication: payloads and commits that are durable on a write quorum, verified reads,
+/// the catalog.
+///
+/// A failed call throws `StoreError`. A cancelled task gets an error as soon as the storage can give one; what was
+/// appended for it stays without a reference and costs space only.
+package protocol ReplicatedStorage: Sendable {
+    /// What a written payload hands to its commit: where the copies are, or the payload itself while it waits for
+    /// the group commit.
+    associatedtype Receipt: Sendable
+
+    /// Stores a payload, unless enough copies of it are durable and verify now.
+    ///
+    /// `bytes` have the SHA-256 `digest`: the storage relies on it. When `waitsForCommit` is false a small payload
+    /// must not stay in memory until the commit: an object has thousands of them.
+    func write(_ digest: Digest, bytes: [UInt8], waitsForCommit: Bool) async throws -> Receipt
+
+    /// Makes the payloads durable, decides the command and commits it; answers when it is on a write quorum.
+    /// - Throws: the reason for which nothing happened, or `.outcomeUnknown`.
+    func commit(
+        _ command: CatalogCommand,
+        operation: OperationID,
+        chunks: [Receipt]
+    ) async throws -> CatalogOutcome
+
+    /// Bytes of a payload, verified on this read, from whichever replica has them.
+    /// - Throws: `.dataUnavailable` when no replica has good bytes.
+    func read(_ digest: Digest, length: Int, range: Range<Int>) async throws -> [UInt8]
+
+    /// A view that has everything that was committed before the call.
+    func currentCatalog() async throws -> any CatalogReader
+
+    /// Reads the catalog on a thread that may wait for the disk.
+    func readCatalog<Value: Sendable>(
+        _ body: @escaping @Sendable (any CatalogReader) throws -> Value
+    ) async throws -> Value
+
+    /// The state of every copy of each payload that should exist, in the order of `digests`.
+    func replicaStates(of digests: [Digest], check: ReplicaCheck) async throws -> [[ReplicaState]]
+
+    /// Writes good copies wherever one is missing or damaged, now.
+    /// - Throws: `.dataUnavailable` when no replica has good bytes.
+    func repairNow(_ digest: Digest) async throws -> RepairOutcome
+
+    func status() async throws -> StorageStatus
+}
+
+extension ReplicatedStorage {
+    package func readCatalog<Value: Sendable>(
+        _ body: @escaping @Sendable (any CatalogReader) throws -> Value
+    ) async throws -> Value {
+        try body(try await currentCatalog())
+    }
+}
+
+/// How closely copies are looked at.
+package enum ReplicaCheck: Hashable, Sendable {
+    /// Index only: no disk is touched.
+    case presence
+    /// The checksums of all blocks.
+    case blocks
+    /// The SHA-256 of the bytes, computed again.
+    case strict
+}
+
+/// One copy of a payload on one volume.
+package struct ReplicaState: Hashable, Sendable {
+    package enum Condition: Hashable, Sendable {
+        case present
+        case missing
+        /// The bytes are not what was written; the text says where and how.
+        case damaged(String)
+        /// The volume can't be asked.
+        case unreachable(String)
+    }
+
+    package let volume: VolumeID
+    /// What a person calls the volume: a path.
+    package let label: String
+    package let condition: Condition
+    /// When these bytes were last read and found good; nil: not since the store was opened.
+    package let verifiedAt: Timestamp?
+
+    package init(volume: VolumeID, label: String, condition: Condition, verifiedAt: Timestamp?) {
+        self.volume = volume
+        self.label = label
+        self.condition = condition
+        self.verifiedAt = verifiedAt
+    }
+}
+
+/// What a repair did.
+package struct RepairOutcome: Hashable, Sendable {
+    package let repaired: [VolumeID]
+    package let failed: [VolumeID]
+
+    package init(repaired: [VolumeID], failed: [VolumeID]) {
+        self.repaired = repaired
+        self.failed = failed
+    }
+}
+
+/// The replicas as the store sees them now.
+package struct StorageStatus: Sendable {
+    package struct Volume: Sendable {
+        package enum Condition: Hashable, Sendable {
+            case healthy
+            /// It takes writes, but copies are still missing on it.
+            case catchingUp(missing: UInt64)
+            case full
+            case failed(String)
+        }
+
+        package let id: VolumeID
+        package let label: String
+        package let condition: Condition
+        package let carriesLog: Bool
+        /// Payload bytes that are stored, and what their files take.
+        package let payloadBytes: UInt64
+        package let fileBytes: UInt64
+        package let freeBytes: UInt64
+        package let totalBytes: UInt64
+
+        package init(
+            id: VolumeID,
+            label: String,
+            condition: Condition,
+            carriesLog: Bool,
+            payloadBytes: UInt64,
+            fileBytes: UInt64,
+            freeBytes: UInt64,
+            totalBytes: UInt64
+        ) {
+            self.id = id
+            self.label = label
+            self.condition = condition
+            self.carriesLog = carriesLog
+            self.payloadBytes = payloadBytes
+            self.fileBytes = fileBytes
+            self.freeBytes = freeBytes
+            self.totalBytes = totalBytes
+        }
+    }
+
+    package let store: StoreID
+    package let quorum: QuorumConfiguration
+    package let volumes: [Volume]
+    /// The newest batch that is on a write quorum.
+    package let committed: LogPosition
+    package let repairsPending: Int
+    package let canRead: Bool
+    package let canWrite: Bool
+
+    package init(
+        store: StoreID,
+        quorum: QuorumConfiguration,
+        volumes: [Volume],
+        committed: LogPosition,
+        repairsPending: Int,
+        canRead: Bool,
+        canWrite: Bool
+    ) {
+        self.store = store
+        self.quorum = quorum
+        self.volumes = volumes
+        self.committed = committed
+        self.repairsPending = repairsPending
+        self.canRead = canRead
+        self.canWrite = canWrite
+    }
+}

@@ -1,0 +1,216 @@
+internal import Catalog
+internal import StoreModel
+
+extension ObjectStore {
+    /// Reads every copy of every payload of every version in scope and compares it with its name.
+    ///
+    /// Each payload is read once, however many versions share it. A damaged one is reported for each version that it
+    /// is part of. Memory is bounded; versions that are made meanwhile may or may not be seen.
+    /// - Parameters:
+    ///   - repair: whether missing and damaged copies are replaced at once.
+    ///   - progress: told from time to time how far it is.
+    package func verify(
+        _ scope: VerifyScope = .everything,
+        repair: Bool,
+        progress: @Sendable (VerifyReport) -> Void = { _ in }
+    ) async throws -> VerifyReport {
+        try await verify(scope, repair, progress, storage)
+    }
+
+    private func verify<Storage: ReplicatedStorage>(
+        _ scope: VerifyScope,
+        _ repair: Bool,
+        _ progress: @Sendable (VerifyReport) -> Void,
+        _ storage: Storage
+    ) async throws -> VerifyReport {
+        let buckets: [BucketRow]
+        if let name = scope.bucket {
+            buckets = [try await bucket(name)]
+        } else {
+            buckets = try await self.buckets()
+        }
+        var run = VerifyRun(storage: storage, repair: repair)
+        for bucket in buckets {
+            run.report.bucketCount += 1
+            var marker: VersionListMarker?
+            repeat {
+                let page = try await readCatalog { [marker] reader in
+                    try reader.listVersions(
+                        VersionListRequest(bucket: bucket.id, prefix: scope.prefix, startAfter: marker)
+                    )
+                }
+                for listed in page.versions {
+                    try Task.checkCancellation()
+                    try await run.verify(listed.row, in: bucket.name, progress)
+                }
+                marker = page.next
+            } while marker != nil
+        }
+        progress(run.report)
+        return run.report
+    }
+}
+
+/// One run over versions.
+private struct VerifyRun<Storage: ReplicatedStorage> {
+    /// Payloads whose copies are asked for in one call: the storage looks at them side by side.
+    private static var batchSize: Int { 16 }
+    /// Bad payloads that are remembered for the versions to come. What doesn't fit is looked at again.
+    private static var badCountMax: Int { 65_536 }
+
+    private struct Payload {
+        let digest: Digest
+        let length: UInt64
+    }
+
+    private struct Bad {
+        let states: [ReplicaState]
+        let outcome: VerifyFinding.Outcome
+    }
+
+    private struct Version {
+        let bucket: BucketName
+        let row: VersionRow
+        var isLost = false
+    }
+
+    var report = VerifyReport()
+    private let storage: Storage
+    private let repair: Bool
+    private var seen = SeenDigests(countMax: SeenDigests.countMaxStandard)
+    private var bad: [Digest: Bad] = [:]
+
+    init(storage: Storage, repair: Bool) {
+        self.storage = storage
+        self.repair = repair
+    }
+
+    mutating func verify(
+        _ row: VersionRow,
+        in bucket: BucketName,
+        _ progress: @Sendable (VerifyReport) -> Void
+    ) async throws {
+        guard !row.isDeleteMarker else {
+            report.deleteMarkerCount += 1
+            return
+        }
+        var version = Version(bucket: bucket, row: row)
+        report.versionCount += 1
+        report.versionBytes += row.size
+        let whole = ByteRange(wholeOf: row.size)
+        var cursor = ManifestCursor(
+            row.manifest,
+            size: row.size,
+            range: whole,
+            storage: storage,
+            notesVisits: true
+        )
+        var batch: [Payload] = []
+        var isWalking = true
+        while isWalking {
+            do {
+                if let slice = try await cursor.next() {
+                    add(
+                        Payload(digest: slice.chunk.digest, length: UInt64(slice.chunk.length)),
+                        &batch,
+                        &version
+                    )
+                } else {
+                    isWalking = false
+                }
+            } catch let error as StoreError where error.isAboutTheManifest {
+                note(.manifest(error), .lost, &version)
+                isWalking = false
+            }
+            for node in cursor.takeVisitedNodes() {
+                add(Payload(digest: node.digest, length: UInt64(node.payloadLength)), &batch, &version)
+            }
+            if batch.count >= Self.batchSize || !isWalking && !batch.isEmpty {
+                try await look(at: batch, &version)
+                batch.removeAll(keepingCapacity: true)
+                progress(report)
+            }
+        }
+        if version.isLost { report.lostVersionCount += 1 }
+    }
+
+    /// Puts a payload on the list if it is new; if it is known to be bad, this version has the finding as well.
+    private mutating func add(_ payload: Payload, _ batch: inout [Payload], _ version: inout Version) {
+        if let known = bad[payload.digest] {
+            note(known, of: payload.digest, &version)
+        } else if seen.insert(payload.digest) {
+            batch.append(payload)
+        }
+    }
+
+    private mutating func look(at payloads: [Payload], _ version: inout Version) async throws {
+        let states = try await storage.replicaStates(of: payloads.map(\.digest), check: .strict)
+        precondition(
+            states.count == payloads.count,
+            "The storage answers for every payload that was asked for."
+        )
+        for (payload, replicas) in zip(payloads, states) {
+            report.payloadCount += 1
+            report.payloadBytes += payload.length
+            let wrong = replicas.filter { $0.condition != .present }
+            report.goodReplicaCount += UInt64(replicas.count - wrong.count)
+            precondition(!replicas.isEmpty, "Every payload has a place on at least one volume.")
+            guard !wrong.isEmpty else { continue }
+            let hasGood = wrong.count < replicas.count
+            let found = Bad(states: wrong, outcome: try await outcome(for: payload.digest, hasGood: hasGood))
+            note(found, of: payload.digest, &version)
+            if found.outcome != .repaired, bad.count < Self.badCountMax { bad[payload.digest] = found }
+        }
+    }
+
+    private func outcome(for digest: Digest, hasGood: Bool) async throws -> VerifyFinding.Outcome {
+        guard hasGood else { return .lost }
+        guard repair else { return .repairable }
+        do {
+            let result = try await storage.repairNow(digest)
+            guard !result.failed.isEmpty else { return .repaired }
+            let volumes = result.failed.map(\.description).joined(separator: ", ")
+            return .repairFailed("The copy could not be written on \(volumes).")
+        } catch let error as StoreError where error.code != .cancelled {
+            return .repairFailed(error.description)
+        }
+    }
+
+    private mutating func note(_ bad: Bad, of digest: Digest, _ version: inout Version) {
+        for state in bad.states {
+            var outcome = bad.outcome
+            if case .unreachable(let why) = state.condition, outcome == .repaired {
+                outcome = .repairFailed(why)
+            }
+            note(.replica(state, of: digest), outcome, &version)
+        }
+        if bad.outcome == .lost { version.isLost = true }
+    }
+
+    private mutating func note(
+        _ kind: VerifyFinding.Kind,
+        _ outcome: VerifyFinding.Outcome,
+        _ version: inout Version
+    ) {
+        report.findingCount += 1
+        if outcome == .repaired { report.repairedCount += 1 }
+        if outcome == .lost { version.isLost = true }
+        guard report.findings.count < VerifyReport.findingsMax else { return }
+        report.findings.append(
+            VerifyFinding(
+                bucket: version.bucket,
+                key: version.row.key,
+                version: version.row.id,
+                kind: kind,
+                outcome: outcome
+            )
+        )
+    }
+}
+
+extension StoreError {
+    /// A node that is on no replica, or doesn't read as one: a finding, and the next version can still be looked at.
+    fileprivate var isAboutTheManifest: Bool {
+        [.dataUnavailable, .storeDamaged, .unsupportedFormat].contains(code)
+    }
+}

@@ -1,0 +1,68 @@
+package import StoreModel
+
+/// What of the store is verified.
+package struct VerifyScope: Hashable, Sendable {
+    /// nil: all buckets.
+    package var bucket: BucketName?
+    /// Keys that begin with it.
+    package var prefix: [UInt8]
+
+    package init(bucket: BucketName? = nil, prefix: [UInt8] = []) {
+        self.bucket = bucket
+        self.prefix = prefix
+    }
+
+    package static let everything = VerifyScope()
+}
+
+/// Something that is wrong with a version.
+package struct VerifyFinding: Sendable {
+    package enum Kind: Sendable {
+        /// A copy of one of its payloads: a chunk, or a node of its manifest.
+        case replica(ReplicaState, of: Digest)
+        /// Its manifest can't be followed, so not all of its chunks were looked at.
+        case manifest(StoreError)
+    }
+
+    package enum Outcome: Hashable, Sendable {
+        case repaired
+        /// Another replica has good bytes; a repair was not asked for.
+        case repairable
+        case repairFailed(String)
+        /// No replica has good bytes.
+        case lost
+    }
+
+    package let bucket: BucketName
+    package let key: ObjectKey
+    package let version: VersionID
+    package let kind: Kind
+    package let outcome: Outcome
+}
+
+/// What was looked at and what was found.
+package struct VerifyReport: Sendable {
+    /// Findings beyond these are counted but not kept.
+    package static let findingsMax = 10_000
+
+    package internal(set) var bucketCount: UInt64 = 0
+    package internal(set) var versionCount: UInt64 = 0
+    package internal(set) var deleteMarkerCount: UInt64 = 0
+    /// Bytes of the versions.
+    package internal(set) var versionBytes: UInt64 = 0
+    /// Different payloads (chunks and nodes of manifests) and their bytes, each once.
+    package internal(set) var payloadCount: UInt64 = 0
+    package internal(set) var payloadBytes: UInt64 = 0
+    /// Copies that were read and are good.
+    package internal(set) var goodReplicaCount: UInt64 = 0
+    package internal(set) var findings: [VerifyFinding] = []
+    package internal(set) var findingCount: UInt64 = 0
+    package internal(set) var repairedCount: UInt64 = 0
+    /// Versions of which some byte is on no replica.
+    package internal(set) var lostVersionCount: UInt64 = 0
+
+    /// Every copy of everything is good now.
+    package var isHealthy: Bool { findingCount == repairedCount }
+
+    package init() {}
+}

@@ -1,0 +1,131 @@
+import StoreModel
+import StoreTestKit
+import Testing
+
+@testable import Replication
+
+@Suite struct CommitLogSimulationTests {
+    typealias Plan = CommitLogSimulation.Plan
+
+    /// What a seed found, with its way there.
+    private func violation(
+        seed: UInt64,
+        _ plan: Plan,
+        quorum: QuorumConfiguration = .standard,
+        spareCount: Int = 0,
+        weaknesses: CommitLogMachine.Weaknesses = [],
+        traced: Bool = false
+    ) -> String? {
+        var simulation = CommitLogSimulation(
+            seed: seed,
+            quorum: quorum,
+            spareCount: spareCount,
+            weaknesses: weaknesses
+        )
+        simulation.keepsTrace = traced
+        do {
+            try simulation.run(plan)
+            return nil
+        } catch {
+            return "HOLDFAST_SEED=\(seed): \(error)\n" + simulation.trace.suffix(400).joined(separator: "\n")
+        }
+    }
+
+    private func explore(
+        _ plan: Plan,
+        quorum: QuorumConfiguration = .standard,
+        spareCount: Int = 0,
+        fixed: Int
+    ) {
+        for seed in TestSeeds.seeds(fixed: fixed, fresh: fixed / 10) {
+            guard violation(seed: seed, plan, quorum: quorum, spareCount: spareCount) != nil else { continue }
+            let traced = violation(seed: seed, plan, quorum: quorum, spareCount: spareCount, traced: true)
+            Issue.record("\(traced ?? "not found again")")
+            return
+        }
+    }
+
+    private var five: QuorumConfiguration {
+        get throws { try QuorumConfiguration(replicaCount: 5, writeQuorum: nil) }
+    }
+
+    @Test func `Crashes and failures lose nothing`() {
+        explore(Plan(), fixed: 200)
+    }
+
+    @Test func `Damaged and wiped volumes within the tolerance lose nothing`() {
+        explore(Plan(impairment: 3), fixed: 200)
+    }
+
+    @Test func `Changes of members lose nothing`() {
+        explore(Plan(generations: 8, change: 15), spareCount: 2, fixed: 120)
+    }
+
+    @Test func `Snapshots that race with absent volumes lose nothing`() {
+        explore(Plan(generations: 8, failure: 40, snapshot: 8), fixed: 120)
+    }
+
+    @Test func `Everything at once loses nothing`() {
+        explore(
+            Plan(generations: 8, failure: 40, impairment: 3, change: 20, snapshot: 12),
+            spareCount: 2,
+            fixed: 120
+        )
+    }
+
+    @Test func `Everything at once on five volumes loses nothing`() throws {
+        let plan = Plan(generations: 8, stepsMax: 200, failure: 30, impairment: 3, change: 20, snapshot: 12)
+        explore(plan, quorum: try five, spareCount: 2, fixed: 40)
+    }
+
+    /// Each weakness breaks one rule of the machine; the simulation must notice.
+    @Test(arguments: [
+        (CommitLogMachine.Weaknesses.noPromise, Plan()),
+        (.choosesLongest, Plan()),
+        (.noStartRecord, Plan()),
+        (.noChain, Plan()),
+        (.smallQuorum, Plan()),
+        (.takesZombies, Plan(failure: 15)),
+        (.trustsDamaged, Plan(impairment: 2)),
+        (.unmarkedRebuild, Plan(generations: 12, stepsMax: 60, failure: 30, impairment: 2)),
+        (.newMembersOnly, Plan(generations: 12, failure: 30, change: 4)),
+    ])
+    func `Without one of its rules the machine breaks a promise`(
+        weakness: CommitLogMachine.Weaknesses,
+        plan: Plan
+    ) {
+        let spareCount = plan.change > 0 ? 2 : 0
+        let found = (0..<1000).contains { seed in
+            var simulation = CommitLogSimulation(
+                seed: UInt64(seed),
+                spareCount: spareCount,
+                weaknesses: weakness
+            )
+            do {
+                try simulation.run(plan)
+                return false
+            } catch {
+                return (error as? CommitLogSimulation.Violation)?.breaksPromise == true
+            }
+        }
+        #expect(found)
+    }
+
+    @Test func `The runs take every rare way`() throws {
+        let plan = Plan(
+            generations: 16,
+            stepsMax: 60,
+            failure: 16,
+            impairment: 3,
+            change: 20,
+            snapshot: 8
+        )
+        var ways: [CommitLogSimulation.Way: Int] = [:]
+        for seed in 0..<150 {
+            var simulation = CommitLogSimulation(seed: UInt64(seed), spareCount: 2)
+            try simulation.run(plan)
+            ways.merge(simulation.ways) { $0 + $1 }
+        }
+        for way in CommitLogSimulation.Way.allCases { #expect(ways[way] ?? 0 > 0, "\(way)") }
+    }
+}
