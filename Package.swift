@@ -9,6 +9,9 @@ let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 let package = Package(
     name: "holdfast",
+    products: [
+        .executable(name: "holdfast", targets: ["holdfast"])
+    ],
     dependencies: [
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -47,6 +50,13 @@ let package = Package(
             dependencies: [
                 "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "ObjectService", "Replication",
                 "StoreModel", logging,
+            ]
+        ),
+        .executableTarget(
+            name: "holdfast",
+            dependencies: [
+                "BlobVolume", "CPosix", "Catalog", "ContentHashing", "HoldfastNode", "ObjectService",
+                "Replication", "StoreModel", argumentParser, logging,
             ]
         ),
 
@@ -97,6 +107,7 @@ let package = Package(
                 "StoreModel", "StoreTestKit",
             ]
         ),
+        .testTarget(name: "HoldfastCommandTests", dependencies: ["StoreModel", "holdfast"]),
         .testTarget(name: "StoreTestKitTests", dependencies: ["BlobVolume", "StoreModel", "StoreTestKit"]),
     ],
     swiftLanguageModes: [.v6]

@@ -1,0 +1,38 @@
+internal import ArgumentParser
+internal import StoreModel
+
+struct Check: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "fsck",
+        abstract: "Check the volumes' files, without changing anything.",
+        discussion: """
+            Reads identity files, segments, records, index footers and the commit log of every volume and \
+            lists what does not fit together. It needs no catalog and repairs nothing: 'holdfast verify' \
+            does. Exit code 6 when something is wrong.
+
+              holdfast fsck
+              holdfast fsck --deep
+            """
+    )
+
+    @Flag(name: .long, help: "Recompute every SHA-256, not only the checksums.")
+    var deep = false
+
+    @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    func execute(_ output: Output) async throws {
+        let report = try await StoreAssembly.check(options.location, isDeep: deep)
+        try output.result(report) {
+            report.findings.map { CheckLines.line(for: $0) } + [
+                "Checked \(HumanFormat.count(report.records, "record")) (\(HumanFormat.size(report.bytes))): "
+                    + (report.isClean ? "clean" : HumanFormat.count(report.findings.count, "problem"))
+            ]
+        }
+        guard !report.isClean else { return }
+        throw CommandError(
+            .damagedData,
+            "\(HumanFormat.count(report.findings.count, "problem")) found.",
+            advice: "'holdfast verify' repairs what other copies can make good."
+        )
+    }
+}

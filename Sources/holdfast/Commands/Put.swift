@@ -1,0 +1,193 @@
+internal import ArgumentParser
+internal import Foundation
+internal import ObjectService
+internal import StoreModel
+
+struct Put: StoreCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Store a file, standard input, or a whole directory.",
+        discussion: """
+            The command returns when the bytes and their record are fsynced on enough volumes; before that \
+            nothing is visible. Bytes that the store already has are not stored a second time.
+
+            A file to BUCKET/KEY is one object. To BUCKET, or to an address that ends with a slash, the \
+            file's name completes the key.
+
+            A directory to BUCKET/PREFIX/ stores every file below it under its path, eight at a time, and \
+            skips files that are the newest version already (same size and SHA-256). Links to files are \
+            read; links to directories and special files are skipped and reported (exit code 12).
+
+              holdfast put tiny.safetensors models/tiny/
+              tar c run-7 | holdfast put - backups/run-7.tar
+              holdfast put ./checkpoint models/llama/v2/
+              holdfast put config.json models/config.json --if-none-match
+            """
+    )
+
+    @Argument(help: "A file, a directory, or - for standard input.", completion: .file())
+    var source: String
+
+    @Argument(help: "BUCKET/KEY, or BUCKET/PREFIX/ for a directory.")
+    var address: String
+
+    @Flag(name: .long, help: "Make the bucket when it is missing.")
+    var createBucket = false
+
+    @Option(name: .long, help: ArgumentHelp("The media type to store.", valueName: "type"))
+    var contentType: String?
+
+    @Option(
+        name: .customLong("meta"),
+        help: ArgumentHelp("User metadata; may be repeated.", valueName: "name=value")
+    )
+    var metadata: [String] = []
+
+    @Option(name: .customLong("tag"), help: ArgumentHelp("A tag; may be repeated.", valueName: "name=value"))
+    var tags: [String] = []
+
+    @Flag(name: .long, help: "Only when the key has no object yet.")
+    var ifNoneMatch = false
+
+    @Option(name: .long, help: ArgumentHelp("Only when the newest version has this ETag.", valueName: "etag"))
+    var ifMatch: String?
+
+    @Option(
+        name: .customLong("sha256"),
+        help: ArgumentHelp("What the bytes must hash to; otherwise nothing is stored.", valueName: "hex")
+    )
+    var expectedSHA256: String?
+
+    @Flag(name: .long, help: "The address is the whole key, even when it ends with a slash.")
+    var exact = false
+
+    @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    func execute(_ output: Output) async throws {
+        let target = try ObjectAddress(address)
+        let template = try request(for: target.bucket)
+        if source != "-" && isDirectory(source) {
+            try await putTree(to: target, template: template, output: output)
+        } else {
+            try await putFile(to: target, template: template, output: output)
+        }
+    }
+
+    private func putFile(to target: ObjectAddress, template: UploadRequest, output: Output) async throws {
+        var request = template
+        request.key = try key(of: target)
+        let progress = Progress(request.key.description, total: nil, output: output)
+        defer { progress.finish() }
+        let bytes: any ByteSource
+        if source == "-" {
+            let input = try StandardInputSource(progress: progress)
+            request.expectedSize = input.size
+            bytes = input
+        } else {
+            let file = try await FileSource.open(source, progress: progress)
+            request.expectedSize = file.size
+            bytes = file
+        }
+        if let size = request.expectedSize { progress.extend(by: size) }
+        let prepared = request
+        let version = try await withSession { session in
+            try await makeBucketIfAsked(prepared.bucket, in: session)
+            return try await session.put(prepared, from: bytes)
+        }
+        progress.finish()
+        try output.result(PutReport(version: version, isStored: true)) {
+            ["Stored \(version.address), \(HumanFormat.size(version.size)), version \(version.versionName)"]
+        }
+    }
+
+    private func putTree(to target: ObjectAddress, template: UploadRequest, output: Output) async throws {
+        guard target.isPrefix else {
+            throw CommandError(
+                .isDirectory,
+                "\(quoted(source)) is a directory, and \(quoted(target.description)) names one object.",
+                advice: "For a prefix, end it with a slash: \(target)/"
+            )
+        }
+        guard !ifNoneMatch, ifMatch == nil, expectedSHA256 == nil else {
+            throw CommandError(
+                .usage,
+                "--if-match, --if-none-match and --sha256 are for one object, not a directory."
+            )
+        }
+        let directory = source
+        let tree = try await Blocking.run { try UploadTree(directory) }
+        let progress = Progress(
+            HumanFormat.count(tree.entries.count, "file"),
+            total: tree.byteCount,
+            output: output
+        )
+        defer { progress.finish() }
+        let report = try await withSession { session in
+            try await makeBucketIfAsked(target.bucket, in: session)
+            return try await TreeUpload(
+                session: session,
+                template: template,
+                prefix: target.rest,
+                progress: progress
+            )
+            .run(tree)
+        }
+        progress.finish()
+        try Transfer.show(report, verb: "Stored", output: output)
+    }
+
+    private func request(for bucket: BucketName) throws -> UploadRequest {
+        // The key stands here only until the real one is known.
+        var request = UploadRequest(bucket: bucket, key: try ObjectKey("-"))
+        request.contentType = contentType
+        request.userMetadata = try metadata.map { try Self.pair($0, option: "--meta") }
+        request.tags = try tags.map { try Self.pair($0, option: "--tag") }
+        request.ifMatch = ifMatch
+        request.onlyIfAbsent = ifNoneMatch
+        if let text = expectedSHA256 {
+            guard let digest = Digest(hex: text) else {
+                throw CommandError(.usage, "--sha256 \(quoted(text)): give 64 hexadecimal digits.")
+            }
+            request.expectedSHA256 = digest
+        }
+        return request
+    }
+
+    private static func pair(_ text: String, option: String) throws -> (name: String, value: String) {
+        guard let separator = text.firstIndex(of: "="), separator > text.startIndex else {
+            throw CommandError(.usage, "\(option) \(quoted(text)): write name=value.")
+        }
+        return (String(text[..<separator]), String(text[text.index(after: separator)...]))
+    }
+
+    private func key(of target: ObjectAddress) throws -> ObjectKey {
+        guard target.isPrefix, !exact || target.rest.isEmpty else { return try target.key() }
+        guard source != "-", let name = source.split(separator: "/").last, name != "..", name != "." else {
+            throw CommandError(
+                .usage,
+                "\(quoted(address)) is not a whole key, and \(quoted(source)) has no name to complete it.",
+                advice: "Write BUCKET/KEY; for a key that ends with a slash add --exact."
+            )
+        }
+        return try ObjectKey(target.rest + name)
+    }
+
+    private func makeBucketIfAsked(_ bucket: BucketName, in session: StoreSession) async throws {
+        do {
+            _ = try await session.bucket(bucket)
+        } catch let error as StoreError where error.code == .noSuchBucket {
+            guard createBucket else {
+                throw StoreError(
+                    .noSuchBucket,
+                    error.message,
+                    advice: "Make it with 'holdfast bucket create \(bucket)', or put with --create-bucket."
+                )
+            }
+            _ = try await session.createBucket(bucket, versioning: .enabled)
+        }
+    }
+
+    private func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+}

@@ -1,0 +1,107 @@
+internal import ArgumentParser
+internal import StoreModel
+
+struct Statistics: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stat",
+        abstract: "Show all about an object: size, hashes, chunks, and where each copy is.",
+        discussion: """
+              holdfast stat models/tiny/weights.safetensors
+              holdfast stat --chunks models/tiny/weights.safetensors
+              holdfast stat --verify models/tiny/weights.safetensors
+
+            Copies are shown as the volumes' indexes know them. With --verify each is read and compared with \
+            its SHA-256; nothing is repaired ('holdfast verify BUCKET/KEY' does that).
+            """
+    )
+
+    @Argument(help: "BUCKET/KEY")
+    var address: String
+
+    @OptionGroup var version: VersionOption
+
+    @Flag(name: .long, help: "Show every chunk; --json alone shows the first 1,000.")
+    var chunks = false
+
+    @Flag(name: .long, help: "Read every copy now and verify it.")
+    var verify = false
+
+    @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    private static let chunkCountStandard = 1000
+
+    func execute(_ output: Output) async throws {
+        let place = try ObjectAddress(address)
+        let key = try place.key()
+        let report = try await withSession { session in
+            try await session.statistics(
+                bucket: place.bucket,
+                key: key,
+                try version.choice(),
+                chunkLimit: chunks ? Int.max : Self.chunkCountStandard,
+                verifying: verify
+            )
+        }
+        try output.result(report) { lines(for: report) }
+    }
+
+    private func lines(for report: StatisticsReport) -> [String] {
+        let version = report.version
+        var facts = [
+            ["object", version.address],
+            ["version", version.versionName],
+            ["stored", version.createdAt.readable],
+            ["size", "\(HumanFormat.size(version.size)) (\(version.size) bytes)"],
+            ["sha256", version.sha256?.hex ?? "not known"],
+            ["etag", version.etag],
+        ]
+        if let type = version.contentType { facts.append(["type", HumanFormat.visible(type)]) }
+        for pair in version.userMetadata ?? [] {
+            facts.append(["meta", HumanFormat.visible("\(pair.name)=\(pair.value)")])
+        }
+        for pair in version.tags ?? [] {
+            facts.append(["tag", HumanFormat.visible("\(pair.name)=\(pair.value)")])
+        }
+        let unique = report.uniqueBytes.map { ", \(HumanFormat.size($0)) without repeats" } ?? ""
+        facts.append(["chunks", "\(report.chunkCount)\(unique)"])
+        if report.copiesNotPresent > 0 { facts.append(["not present", "\(report.copiesNotPresent) copies"]) }
+        return HumanFormat.table(facts) + copies(of: report) + (chunks ? chunkLines(of: report) : [])
+    }
+
+    /// One line for each volume: how many chunks it has, in which state.
+    private func copies(of report: StatisticsReport) -> [String] {
+        struct Count {
+            var states: [String: Int] = [:]
+            var verifiedAt: String?
+        }
+        var counts: [String: Count] = [:]
+        for replica in report.chunks.flatMap(\.replicas) {
+            counts[replica.volume, default: Count()].states[replica.state, default: 0] += 1
+            if let time = replica.verifiedAt {
+                let oldest = counts[replica.volume]?.verifiedAt.map { min($0, time) } ?? time
+                counts[replica.volume]?.verifiedAt = oldest
+            }
+        }
+        return HumanFormat.table(
+            counts.sorted { $0.key < $1.key }.map { volume, count in
+                let states = count.states.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
+                return [
+                    "  \(volume)", states.joined(separator: ", "),
+                    count.verifiedAt.map { "verified \($0)" }
+                        ?? (verify ? "" : "not verified now (see --verify)"),
+                ]
+            }
+        )
+    }
+
+    private func chunkLines(of report: StatisticsReport) -> [String] {
+        let rows = report.chunks.map { chunk in
+            [
+                "\(chunk.offset)", "\(chunk.length)", chunk.sha256,
+                chunk.replicas.map { "\($0.volume):\($0.state)" }.joined(separator: " "),
+            ]
+        }
+        return [""]
+            + HumanFormat.table(rows, header: ["offset", "bytes", "sha256", "copies"], alignedRight: [0, 1])
+    }
+}

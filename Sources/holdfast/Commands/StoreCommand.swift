@@ -1,0 +1,62 @@
+internal import ArgumentParser
+internal import Foundation
+internal import StoreModel
+
+/// A command that takes the global options. It does its work in `execute`.
+protocol StoreCommand: AsyncParsableCommand {
+    var options: GlobalOptions { get }
+    func execute(_ output: Output) async throws
+}
+
+extension StoreCommand {
+    mutating func run() async throws {
+        try await execute(Output(isJSON: options.json, isQuiet: options.quiet))
+    }
+
+    /// Opens the store, runs `body`, closes the store.
+    func withSession<Value>(_ body: (StoreSession) async throws -> Value) async throws -> Value {
+        let session = try await StoreSession.open(options.location)
+        let value: Value
+        do {
+            value = try await body(session)
+        } catch {
+            // The first error is the one that tells.
+            try? await session.close()
+            throw error
+        }
+        try await session.close()
+        let output = Output(isJSON: options.json, isQuiet: options.quiet)
+        for line in session.damageMet() { output.warning(line) }
+        return value
+    }
+}
+
+/// `--version ID`: a version id as `log` shows it, or "null".
+struct VersionOption: ParsableArguments {
+    @Option(
+        name: .customLong("version"),
+        help: ArgumentHelp("A version, as 'holdfast log' shows it (default: the newest).", valueName: "id")
+    )
+    var text: String?
+
+    func choice() throws -> VersionChoice {
+        guard let text else { return .newest }
+        if text == "null" { return .null }
+        guard let id = VersionID(text) else {
+            throw StoreError(
+                .noSuchVersion,
+                "\(quoted(text)) is not a version id: one has 26 characters out of 0-9 and a-v.",
+                advice: "'holdfast log BUCKET/KEY' shows the versions."
+            )
+        }
+        return .id(id)
+    }
+}
+
+extension VersionReport {
+    /// "models/tiny/weights.safetensors", safe to show.
+    var address: String { HumanFormat.visible("\(bucket)/\(key)") }
+
+    /// The version id as S3 names it.
+    var versionName: String { isNull ? "null" : id.description }
+}

@@ -1,0 +1,138 @@
+internal import BlobVolume
+internal import HoldfastNode
+internal import ObjectService
+internal import Replication
+internal import StoreModel
+
+/// Where a store is and how long to wait for it.
+struct StoreLocation: Sendable {
+    let path: String
+    let lockTimeout: Duration
+}
+
+/// A store that is put together out of its directory: the only file of the command line that knows how.
+final class StoreAssembly: Sendable {
+    let path: String
+    let formatVersion: String
+    let objects: ObjectStore
+    private let store: LocalStore
+
+    private init(_ store: LocalStore) {
+        self.store = store
+        path = store.path
+        formatVersion = "\(VolumeIdentity.formatMajor).\(VolumeIdentity.formatMinor)"
+        objects = store.objects
+    }
+
+    static func open(_ location: StoreLocation) async throws -> StoreAssembly {
+        StoreAssembly(try await LocalStore.open(location.path, options(location)))
+    }
+
+    private static func options(_ location: StoreLocation) -> LocalStore.Options {
+        var options = LocalStore.Options()
+        options.lockTimeout = location.lockTimeout
+        return options
+    }
+
+    /// What was repaired and caught up since the store was opened, for `status`.
+    var replication: ReplicatorStatus { store.replicator.replicatorStatus() }
+
+    /// Gives volumes that are behind, be it only by the record that opening the store has just written, a moment to
+    /// catch up: the state shown afterwards is one that lasts.
+    func settle() async {
+        await store.replicator.quiesce(within: .seconds(2))
+        _ = await store.settle(within: .seconds(2))
+    }
+
+    func close() async throws { try await store.close() }
+
+    static func create(
+        at location: StoreLocation,
+        volumes: [String],
+        replicas: Int?,
+        writeQuorum: Int?
+    ) async throws -> CreationReport {
+        let quorum = try QuorumConfiguration(
+            replicaCount: replicas ?? (volumes.isEmpty ? 3 : min(volumes.count, 3)),
+            writeQuorum: writeQuorum
+        )
+        let made = try await LocalStore.create(location.path, volumePaths: volumes, quorum: quorum)
+        return CreationReport(
+            store: location.path,
+            replicas: quorum.replicaCount,
+            writeQuorum: quorum.writeQuorum,
+            volumes: made.volumes.map { $0.path.hasPrefix("/") ? $0.path : location.path + "/" + $0.path }
+        )
+    }
+
+    /// Checks the volumes' files without changing anything.
+    static func check(_ location: StoreLocation, isDeep: Bool) async throws -> CheckReport {
+        let directory = try await StoreDirectory.lock(location.path, timeout: location.lockTimeout)
+        defer { directory.release() }
+        var records: UInt64 = 0
+        var bytes: UInt64 = 0
+        var findings: [FindingReport] = []
+        for (label, result) in await directory.checkVolumes(deep: isDeep) {
+            switch result {
+            case .failure(let error):
+                findings.append(
+                    FindingReport(
+                        volume: label,
+                        subject: "volume",
+                        problem: error.description,
+                        outcome: "found"
+                    )
+                )
+            case .success(let report):
+                records += UInt64(report.recordCount)
+                bytes += report.payloadByteCount
+                for problem in report.damage {
+                    findings.append(
+                        FindingReport(
+                            volume: label,
+                            subject: problem.location?.description ?? "volume",
+                            problem: problem.message,
+                            outcome: "found"
+                        )
+                    )
+                }
+            }
+        }
+        return CheckReport(records: records, bytes: bytes, findings: findings)
+    }
+
+    static func rebuildCatalog(_ location: StoreLocation) async throws -> RecoveryReport {
+        var options = options(location)
+        options.rebuildsCatalog = true
+        let store = try await LocalStore.open(location.path, options)
+        let totals: (versions: UInt64, bytes: UInt64)
+        do {
+            totals = try await store.catalogTotals()
+        } catch {
+            _ = try? await store.close()
+            throw error
+        }
+        try await store.close()
+        return RecoveryReport(
+            restored: totals.versions,
+            bytes: totals.bytes,
+            message: "The catalog was built anew from the commit log on the replicas."
+        )
+    }
+
+    static func replaceVolume(_ location: StoreLocation, path: String) async throws -> RecoveryReport {
+        let result = try await LocalStore.replaceVolume(
+            location.path,
+            oldPath: path,
+            newPath: nil,
+            options: options(location)
+        )
+        return RecoveryReport(
+            restored: UInt64(result.recordCount),
+            bytes: result.payloadBytes,
+            message: result.remaining.isEmpty
+                ? "The volume in \(result.label) is filled and takes part in the commit log."
+                : "The volume in \(result.label) is not whole yet: \(result.remaining.joined(separator: "; "))"
+        )
+    }
+}

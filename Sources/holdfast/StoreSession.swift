@@ -1,0 +1,279 @@
+internal import Catalog
+internal import ObjectService
+internal import Replication
+package import StoreModel
+
+/// Which version of an object is meant.
+package enum VersionChoice: Sendable {
+    case newest
+    case id(VersionID)
+    /// The version that S3 names "null".
+    case null
+
+    fileprivate var selector: VersionSelector {
+        switch self {
+        case .newest: .newest
+        case .id(let id): .id(id)
+        case .null: .null
+        }
+    }
+}
+
+/// What is put, but for its bytes.
+struct UploadRequest: Sendable {
+    var bucket: BucketName
+    var key: ObjectKey
+    var contentType: String?
+    var userMetadata: [(name: String, value: String)] = []
+    var tags: [(name: String, value: String)] = []
+    /// Only when the newest version has this ETag.
+    var ifMatch: String?
+    /// Only when there is no object.
+    var onlyIfAbsent = false
+    var expectedSize: UInt64?
+    var expectedSHA256: Digest?
+}
+
+/// An open store as the commands see it: the facade's calls, with names for buckets and reports for rows.
+///
+/// What the commands print is made here and nowhere else, so the fields of `--json` don't follow the store's
+/// own types.
+final class StoreSession: Sendable {
+    private let assembly: StoreAssembly
+    private var objects: ObjectStore { assembly.objects }
+
+    private init(_ assembly: StoreAssembly) { self.assembly = assembly }
+
+    static func open(_ location: StoreLocation) async throws -> StoreSession {
+        StoreSession(try await StoreAssembly.open(location))
+    }
+
+    /// Waits for repairs that reads have asked for, within bounds, and lets the store go.
+    func close() async throws { try await assembly.close() }
+
+    /// What the run met of damaged and missing copies and what became of them, a line for each volume and kind.
+    func damageMet() -> [String] {
+        let status = assembly.replication
+        var counts: [String: (found: UInt64, repaired: UInt64)] = [:]
+        for finding in status.findings {
+            let label = status.volumes.first { $0.id == finding.volume }?.label ?? finding.volume.description
+            let name = "\(HumanFormat.visible(label)): \(finding.kind.adjective)"
+            counts[name, default: (0, 0)].found += 1
+            if case .repaired = finding.outcome { counts[name, default: (0, 0)].repaired += 1 }
+        }
+        return counts.sorted { $0.key < $1.key }.map { name, count in
+            let copies =
+                "\(name) \(count.found == 1 ? "copy" : "copies") of \(HumanFormat.count(count.found, "chunk"))"
+            if count.repaired == count.found { return copies + ", repaired from a good one" }
+            return copies + ", \(count.repaired) repaired; 'holdfast verify' tells more"
+        }
+    }
+
+    // MARK: Buckets
+
+    func buckets() async throws -> [BucketReport] { try await objects.buckets().map(BucketReport.init) }
+
+    /// - Throws: `StoreError` with `.noSuchBucket`.
+    func bucket(_ name: BucketName) async throws -> BucketReport {
+        BucketReport(try await objects.bucket(name))
+    }
+
+    func createBucket(_ name: BucketName, versioning: BucketVersioning) async throws -> BucketReport {
+        BucketReport(try await objects.createBucket(name, versioning: versioning.state))
+    }
+
+    func deleteBucket(_ name: BucketName) async throws { try await objects.deleteBucket(name) }
+
+    func setVersioning(_ name: BucketName, to versioning: BucketVersioning) async throws -> BucketReport {
+        BucketReport(try await objects.setVersioning(of: name, to: versioning.state))
+    }
+
+    // MARK: Objects
+
+    func put(_ request: UploadRequest, from source: any ByteSource) async throws -> VersionReport {
+        var conditions = Conditions.none
+        conditions.ifMatch = request.ifMatch.map { .oneOf([$0]) }
+        conditions.ifNoneMatch = request.onlyIfAbsent ? .any : nil
+        let row = try await objects.put(
+            PutRequest(
+                bucket: request.bucket,
+                key: request.key,
+                metadata: ObjectMetadata(
+                    contentType: request.contentType,
+                    userMetadata: request.userMetadata.map { NamedValue($0.name, $0.value) }
+                ),
+                tags: request.tags.map { NamedValue($0.name, $0.value) },
+                conditions: conditions,
+                expectation: BodyExpectation(size: request.expectedSize, sha256: request.expectedSHA256)
+            ),
+            body: source
+        )
+        return VersionReport(row, in: request.bucket, isLatest: true)
+    }
+
+    func head(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> VersionReport {
+        let address = VersionAddress(bucket: bucket, key: key, selector: choice.selector)
+        return VersionReport(try await objects.head(address), in: bucket)
+    }
+
+    /// The bytes of a version from an offset on.
+    func download(_ version: VersionReport, from offset: UInt64) async throws -> ObjectReader {
+        try await objects.get(version.exactAddress, range: offset == 0 ? .whole : .from(offset, length: nil))
+    }
+
+    /// Digest and length of a version's chunks, in order, as far as they lie in its first `byteCount` bytes:
+    /// what an interrupted download is checked against.
+    func chunks(
+        of version: VersionReport,
+        upTo byteCount: UInt64
+    ) async throws -> [(digest: Digest, length: UInt64)] {
+        let countMax = Int(clamping: byteCount / UInt64(Limits.chunkSizeMin) + 1)
+        let statistics = try await objects.stat(version.exactAddress, chunkLimit: countMax)
+        return statistics.chunks.map { ($0.digest, UInt64($0.length)) }
+    }
+
+    func list(
+        bucket: BucketName,
+        prefix: String,
+        isRecursive: Bool,
+        continuation: ListingContinuation?
+    ) async throws -> ListingPage {
+        let page = try await objects.list(
+            ListRequest(
+                bucket: bucket,
+                prefix: [UInt8](prefix.utf8),
+                delimiter: isRecursive ? [] : [UInt8(ascii: "/")],
+                startAfter: continuation?.key ?? []
+            )
+        )
+        return ListingPage(
+            entries: Self.merge(
+                page.objects.map { ($0.key.bytes, .object(VersionReport($0, in: bucket))) },
+                page.commonPrefixes
+            ),
+            continuation: page.next.map { ListingContinuation(key: $0, version: nil) }
+        )
+    }
+
+    /// All versions and delete markers: keys in byte order, each key's versions newest first.
+    func versions(
+        bucket: BucketName,
+        prefix: String,
+        continuation: ListingContinuation?
+    ) async throws -> ListingPage {
+        let page = try await objects.listVersions(
+            bucket: bucket,
+            prefix: [UInt8](prefix.utf8),
+            startAfter: continuation.map { VersionListMarker(key: $0.key, version: $0.version) }
+        )
+        return ListingPage(
+            entries: page.versions.map { .object(VersionReport($0.row, in: bucket, isLatest: $0.isNewest)) },
+            continuation: page.next.map { ListingContinuation(key: $0.key, version: $0.version) }
+        )
+    }
+
+    /// One page of the versions of a key, newest first.
+    func history(
+        bucket: BucketName,
+        key: ObjectKey,
+        before: VersionID?
+    ) async throws -> [VersionReport] {
+        let rows = try await objects.history(bucket: bucket, key: key, before: before)
+        return rows.enumerated().map { index, row in
+            VersionReport(row, in: bucket, isLatest: before == nil && index == 0)
+        }
+    }
+
+    func delete(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> DeletionReport {
+        let result = try await objects.delete(
+            VersionAddress(bucket: bucket, key: key, selector: choice.selector)
+        )
+        return DeletionReport(
+            bucket: bucket.description,
+            key: key.description,
+            deleteMarker: result.marker?.id.description,
+            removedVersion: result.removed?.id.description
+        )
+    }
+
+    func restore(bucket: BucketName, key: ObjectKey, _ id: VersionID) async throws -> VersionReport {
+        VersionReport(
+            try await objects.restore(bucket: bucket, key: key, version: id),
+            in: bucket,
+            isLatest: true
+        )
+    }
+
+    func copy(
+        from source: (bucket: BucketName, key: ObjectKey),
+        _ choice: VersionChoice,
+        to target: (bucket: BucketName, key: ObjectKey)
+    ) async throws -> VersionReport {
+        let address = VersionAddress(bucket: source.bucket, key: source.key, selector: choice.selector)
+        let row = try await objects.copy(CopyCommand(source: address, bucket: target.bucket, key: target.key))
+        return VersionReport(row, in: target.bucket, isLatest: true)
+    }
+
+    func statistics(
+        bucket: BucketName,
+        key: ObjectKey,
+        _ choice: VersionChoice,
+        chunkLimit: Int,
+        verifying: Bool
+    ) async throws -> StatisticsReport {
+        let address = VersionAddress(bucket: bucket, key: key, selector: choice.selector)
+        let statistics = try await objects.stat(
+            address,
+            chunkLimit: chunkLimit,
+            check: verifying ? .strict : .presence
+        )
+        return StatisticsReport(statistics, in: bucket)
+    }
+
+    // MARK: The whole store
+
+    func verify(
+        bucket: BucketName?,
+        prefix: String,
+        repairing: Bool,
+        progress: @Sendable (_ byteCount: UInt64) -> Void
+    ) async throws -> VerificationReport {
+        let scope = VerifyScope(bucket: bucket, prefix: [UInt8](prefix.utf8))
+        return VerificationReport(
+            try await objects.verify(scope, repair: repairing) { progress($0.payloadBytes) }
+        )
+    }
+
+    func status() async throws -> StatusReport {
+        await assembly.settle()
+        let storage = try await objects.status()
+        var (bucketCount, usage) = (UInt64(0), BucketUsage())
+        for bucket in try await objects.buckets() {
+            let one = try await objects.usage(of: bucket.name)
+            bucketCount += 1
+            usage.objectCount += one.objectCount
+            usage.versionCount += one.versionCount
+            usage.versionBytes += one.versionBytes
+        }
+        return StatusReport(storage, bucketCount: bucketCount, usage: usage, assembly: assembly)
+    }
+
+    /// Objects and common prefixes as one list in byte order.
+    private static func merge(_ objects: [(key: [UInt8], entry: ListingEntry)], _ prefixes: [[UInt8]])
+        -> [ListingEntry]
+    {
+        guard !prefixes.isEmpty else { return objects.map(\.entry) }
+        let shown = prefixes.map { ($0, ListingEntry.prefix(String(decoding: $0, as: UTF8.self))) }
+        return (objects + shown).sorted { $0.0.lexicographicallyPrecedes($1.0) }.map(\.1)
+    }
+}
+
+extension Finding.Kind {
+    fileprivate var adjective: String {
+        switch self {
+        case .missing: "missing"
+        case .corrupt: "damaged"
+        case .unreadable: "unreadable"
+        }
+    }
+}

@@ -1,0 +1,110 @@
+internal import ContentHashing
+internal import Foundation
+internal import StoreModel
+
+/// Uploads what `UploadTree` found, several files at a time. A file that fails does not stop the others, but
+/// for failures that every other file would meet as well.
+struct TreeUpload: Sendable {
+    /// Enough to share the store's group commits; each holds a few chunks in memory.
+    static let concurrencyMax = 8
+
+    private enum Outcome: Sendable {
+        case stored(UInt64)
+        case unchanged
+        case failed(TransferReport.Item)
+    }
+
+    let session: StoreSession
+    let template: UploadRequest
+    /// Empty, or ends with a slash.
+    let prefix: String
+    let progress: Progress
+
+    func run(_ tree: UploadTree) async throws -> TransferReport {
+        var report = TransferReport()
+        report.skipped = tree.skipped
+        report.failed = tree.failed
+        try await forEachConcurrently(tree.entries, limit: Self.concurrencyMax) { entry in
+            try await upload(entry)
+        } receive: { outcome in
+            switch outcome {
+            case .stored(let size):
+                report.transferred += 1
+                report.bytes += size
+            case .unchanged: report.unchanged += 1
+            case .failed(let item): report.failed.append(item)
+            }
+        }
+        report.failed.sort { $0.name < $1.name }
+        return report
+    }
+
+    private func upload(_ entry: UploadTree.Entry) async throws -> Outcome {
+        do {
+            try Task.checkCancellation()
+            var request = template
+            request.key = try ObjectKey(prefix + entry.name)
+            if try await isUnchanged(entry, request: request) {
+                progress.skip(entry.size)
+                return .unchanged
+            }
+            let source = try await FileSource.open(entry.path, progress: progress)
+            request.expectedSize = source.size
+            return .stored(try await session.put(request, from: source).size)
+        } catch let error as CommandError {
+            return .failed(.init(name: entry.name, code: error.code.rawValue, reason: error.message))
+        } catch let error as StoreError where Transfer.isAboutOneKey(error) {
+            return .failed(.init(name: entry.name, code: error.code.description, reason: error.message))
+        }
+    }
+
+    /// The sizes are compared first: only a file of the same size is worth hashing.
+    private func isUnchanged(_ entry: UploadTree.Entry, request: UploadRequest) async throws
+        -> Bool
+    {
+        do {
+            let newest = try await session.head(bucket: request.bucket, key: request.key, .newest)
+            guard newest.size == entry.size, let stored = newest.sha256 else { return false }
+            let file = try await Blocking.run { try LocalFile.openForReading(entry.path) }
+            return try await FileDigest.of(file) == stored
+        } catch let error as StoreError where error.code == .noSuchKey || error.code == .methodNotAllowed {
+            return false
+        }
+    }
+}
+
+/// What the transfers of many files have in common.
+enum Transfer {
+    /// Whether the other keys may still do well.
+    static func isAboutOneKey(_ error: StoreError) -> Bool {
+        switch error.code {
+        case .invalidKey, .keyTooLong, .noSuchKey, .noSuchVersion, .methodNotAllowed, .preconditionFailed,
+            .conflict,
+            .badDigest, .entityTooLarge, .metadataTooLarge, .dataUnavailable, .outcomeUnknown:
+            true
+        default: false
+        }
+    }
+
+    /// Prints the result and reports by the exit code what was left out.
+    static func show(_ report: TransferReport, verb: String, output: Output) throws {
+        try output.result(report) {
+            var parts = [
+                "\(verb) \(HumanFormat.count(report.transferred, "file")) (\(HumanFormat.size(report.bytes)))"
+            ]
+            if report.unchanged > 0 { parts.append("\(report.unchanged) unchanged") }
+            if !report.skipped.isEmpty { parts.append("\(report.skipped.count) skipped") }
+            if !report.failed.isEmpty { parts.append("\(report.failed.count) failed") }
+            return [parts.joined(separator: ", ")]
+        }
+        for item in report.skipped { output.warning("skipped \(quoted(item.name)): \(item.reason)") }
+        for item in report.failed { output.warning("failed \(quoted(item.name)): \(item.reason)") }
+        guard report.skipped.isEmpty && report.failed.isEmpty else {
+            throw CommandError(
+                .partlyDone,
+                "\(HumanFormat.count(report.skipped.count, "name")) skipped, \(report.failed.count) failed; "
+                    + "all others are done."
+            )
+        }
+    }
+}
