@@ -108,6 +108,7 @@ let package = Package(
             ]
         ),
         .testTarget(name: "HoldfastCommandTests", dependencies: ["StoreModel", "holdfast"]),
+        .testTarget(name: "TidyTests"),
         .testTarget(name: "StoreTestKitTests", dependencies: ["BlobVolume", "StoreModel", "StoreTestKit"]),
     ],
     swiftLanguageModes: [.v6]
