@@ -134,3 +134,25 @@ extension DiskFile {
         return bytes
     }
 }
+
+extension Disk {
+    /// Puts a small file of the root in the place of another, whole or not at all: temporary name, fsync, rename, fsync
+    /// of the directory.
+    package func replaceFile(_ name: String, with bytes: [UInt8]) throws(DiskError) {
+        let temporary = name + ".new"
+        if try exists(temporary) { try remove(temporary) }
+        let file = try open(temporary, .create)
+        defer { file.close() }
+        try file.write(bytes, at: 0)
+        try file.sync()
+        try rename(temporary, to: name)
+        try syncDirectory("")
+    }
+
+    /// Reads a file of at most `byteCountMax` bytes; of a longer one, one byte more than that.
+    package func readFile(_ name: String, byteCountMax: Int) throws(DiskError) -> [UInt8] {
+        let file = try open(name, .read)
+        defer { file.close() }
+        return try file.read(count: min(Int(clamping: try file.size()), byteCountMax + 1), at: 0)
+    }
+}

@@ -37,18 +37,7 @@ struct IdentityFile: Sendable {
     mutating func write(to disk: any Disk) throws(DiskError) {
         generation += 1
         let bytes = encode()
-        for name in Self.names { try Self.replace(name, with: bytes, on: disk) }
-    }
-
-    private static func replace(_ name: String, with bytes: [UInt8], on disk: any Disk) throws(DiskError) {
-        let temporary = name + ".new"
-        if try disk.exists(temporary) { try disk.remove(temporary) }
-        let file = try disk.open(temporary, .create)
-        defer { file.close() }
-        try file.write(bytes, at: 0)
-        try file.sync()
-        try disk.rename(temporary, to: name)
-        try disk.syncDirectory("")
+        for name in Self.names { try disk.replaceFile(name, with: bytes) }
     }
 
     /// What the two copies say.

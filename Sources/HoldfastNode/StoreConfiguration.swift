@@ -20,7 +20,7 @@ package struct StoreConfiguration: Sendable {
 
     package static let fileName = "store.json"
     static let formatMajor = 1
-    private static let byteCountMax = 1 << 20
+    static let byteCountMax = 1 << 20
 
     package var storeID: StoreID
     package var quorum: QuorumConfiguration

@@ -78,7 +78,7 @@ extension LocalStore {
         }
         let json = try configuration.json()
         do throws(DiskError) {
-            try DurableFile.replace(StoreConfiguration.fileName, on: disk, with: json)
+            try disk.replaceFile(StoreConfiguration.fileName, with: json)
         } catch {
             throw StoreError(.inputOutput, "The store's configuration can't be written.", cause: error)
         }

@@ -29,7 +29,10 @@ package struct StoreDirectory: Sendable {
         }
         let lock = try await takeLock(disk, path, timeout)
         do {
-            let bytes = try DurableFile.read(StoreConfiguration.fileName, on: disk)
+            let bytes = try disk.readFile(
+                StoreConfiguration.fileName,
+                byteCountMax: StoreConfiguration.byteCountMax
+            )
             let file = path + "/" + StoreConfiguration.fileName
             return StoreDirectory(
                 path: path,
@@ -99,11 +102,7 @@ package struct StoreDirectory: Sendable {
     /// Writes the configuration durably.
     func save() throws(StoreError) {
         do throws(DiskError) {
-            try DurableFile.replace(
-                StoreConfiguration.fileName,
-                on: disk,
-                with: try Self.bytes(configuration)
-            )
+            try disk.replaceFile(StoreConfiguration.fileName, with: try Self.bytes(configuration))
         } catch {
             throw StoreError(.inputOutput, "The store's configuration can't be written.", cause: error)
         }

@@ -94,7 +94,6 @@ final class CommitPipeline: Sendable {
         var openWaiter: (@Sendable (Result<Void, StoreError>) -> Void)?
         /// Actions of the machine that have not ended.
         var actionsInFlight = 0
-        var lagging = VolumeMask()
         /// Members of the log set that this process has.
         var logMask = VolumeMask()
         var batchSizes = BatchSizes()

@@ -110,7 +110,6 @@ extension CommitPipeline {
             preconditionFailure("The commit log asked for a batch that is no longer kept.")
         }
         guard let place = state.batches.lastIndex(where: { $0.commit.position == position }) else {
-            state.lagging.insert(index)
             return .append(
                 index,
                 incarnation: incarnation,
@@ -231,12 +230,10 @@ extension CommitPipeline {
         hasPayloads: Bool,
         isComplete: Bool
     ) {
-        if let replica = volumes.slots[index].replica {
-            if isComplete, replica.completeSequence + 1 == position.sequence {
-                replica.setComplete(through: position.sequence)
-            } else if replica.completeSequence < position.sequence {
-                state.withLock { $0.lagging.insert(index) }
-            }
+        if isComplete, let replica = volumes.slots[index].replica,
+            replica.completeSequence + 1 == position.sequence
+        {
+            replica.setComplete(through: position.sequence)
         }
         let id = volumes.slots[index].id
         decide { state in

@@ -117,7 +117,6 @@ extension CommitPipeline {
 
     private func finish(_ copy: BatchCopy, isSourceUnreadable: Bool) {
         let id = volumes.slots[copy.target].id
-        state.withLock { $0.lagging.insert(copy.target) }
         handle(endsAction: true) { machine in
             machine.copyEnded(
                 id,

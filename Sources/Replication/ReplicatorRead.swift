@@ -150,9 +150,6 @@ extension Replicator {
         }
     }
 
-    /// Lets `runRepairs` return; what is queued is found again by the next audit or read.
-    package func endRepairs() { repairs.close() }
-
     /// Gives a volume a good copy of a chunk. Only bytes whose SHA-256 is the chunk's name are written.
     package func repair(_ digest: Digest, on volume: VolumeID) async -> Finding.Outcome {
         guard let index = volumes.index(of: volume), let target = volumes.usableReplica(index) else {
