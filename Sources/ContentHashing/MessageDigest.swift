@@ -46,6 +46,7 @@ private final class DigestContext {
 /// `nonisolated(unsafe)` is right: a fetched EVP_MD is immutable and libcrypto allows its use from any thread.
 private nonisolated(unsafe) let sha256Algorithm: OpaquePointer = fetch("SHA256")
 private nonisolated(unsafe) let md5Algorithm: OpaquePointer = fetch("MD5")
+private nonisolated(unsafe) let sha1Algorithm: OpaquePointer = fetch("SHA1")
 
 private func fetch(_ name: String) -> OpaquePointer {
     guard let algorithm = EVP_MD_fetch(nil, name, nil) else {
@@ -121,4 +122,18 @@ package struct MD5Hasher: RunningDigest, ~Copyable, @unchecked Sendable {
         hasher.update(bytes)
         return hasher.finish()
     }
+}
+
+/// SHA-1 by libcrypto, for checksums that a client declares: 20 bytes.
+package struct SHA1Hasher: RunningDigest, ~Copyable, @unchecked Sendable {
+    // Sendable because the value can't be copied and every use of the context needs exclusive access to it.
+    private let context = DigestContext(sha1Algorithm)
+
+    package init() {}
+
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) { context.update(bytes) }
+
+    package consuming func finish() -> [UInt8] { context.finish(byteCount: 20) { [UInt8]($0) } }
+
+    package func current() -> [UInt8] { DigestContext(copyOf: context).finish(byteCount: 20) { [UInt8]($0) } }
 }
