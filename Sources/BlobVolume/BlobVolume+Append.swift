@@ -297,14 +297,24 @@ extension BlobVolume {
                 kind: .bulk,
                 tag: tag,
                 at: bulk.end,
-                headByteCount: RecordFormat.headByteCount(payload.bytes.count) + 4096,
+                headByteCount: RecordFormat.headByteCount(payload.bytes.count) + 8192,
                 recordCount: 1
             )
-            let bytes = payload.bytes.withUnsafeBytes { $0 }
-            let location = records.add(.payload, payload.digest, payload: bytes)
+            let location: RecordLocation
+            if let image = payload.image.content(of: payload.bytes) {
+                location = records.add(payload.digest, image)
+            } else {
+                location = records.add(
+                    .payload,
+                    payload.digest,
+                    payload: payload.bytes.withUnsafeBytes { $0 }
+                )
+            }
             do throws(DiskError) {
-                // As in `append`: the array is retained and unchanged until the write is done.
-                try withExtendedLifetime(payload) { () throws(DiskError) in try records.write(to: bulk.file) }
+                // As in `append`: the array is retained and unchanged until the write is done, and so is the image.
+                try withExtendedLifetime(payload) { () throws(DiskError) in
+                    try records.write(to: bulk.file, isDirect: true)
+                }
                 try paceWriteback(&bulk, byteCount)
             } catch {
                 guard error.code == .full, (try? bulk.file.truncate(to: bulk.end)) != nil else {
@@ -405,7 +415,7 @@ extension BlobVolume {
 
     /// Refuses payloads when they would eat into the reserve. Asks the file system every few megabytes.
     func checkRoom(_ byteCount: UInt64, _ writer: inout Writer) throws(VolumeError) {
-        let isFull = state.withLock { $0.isFull }
+        let isFull = self.isFull
         let (sum, overflow) = writer.bytesSinceSpaceCheck.addingReportingOverflow(byteCount)
         if !isFull && !overflow && sum < 4 << 20 {
             writer.bytesSinceSpaceCheck = sum
@@ -423,17 +433,17 @@ extension BlobVolume {
                 )
             )
         }
-        state.withLock { $0.isFull = false }
+        fullFlag.store(false, ordering: .releasing)
     }
 
     /// Whether payload appends are refused. Asks nobody, not even the file system.
-    package var isFull: Bool { state.withLock { $0.isFull } }
+    package var isFull: Bool { fullFlag.load(ordering: .acquiring) }
 
     /// Asks the file system at opening whether there is room: a volume that is full from the start says so before
     /// anything is decided.
     func noteRoom() {
         guard let space = try? disk.space(), space.freeBytes < options.reserveBytes else { return }
-        state.withLock { $0.isFull = true }
+        fullFlag.store(true, ordering: .releasing)
     }
 
     /// Asks the file system whether a full volume has room again.
@@ -441,11 +451,11 @@ extension BlobVolume {
         guard isFull, let space = try? disk.space() else { return }
         // Some room beyond the reserve, so that the volume does not go back and forth with every payload.
         guard space.freeBytes >= options.reserveBytes + UInt64(Limits.chunkSizeMax) else { return }
-        state.withLock { $0.isFull = false }
+        fullFlag.store(false, ordering: .releasing)
     }
 
     func noteFull(_ cause: DiskError) -> VolumeError {
-        state.withLock { $0.isFull = true }
+        fullFlag.store(true, ordering: .releasing)
         return VolumeError(
             .full,
             "The volume is full. Reads and deletes go on; free some space, or add a volume.",

@@ -80,6 +80,7 @@ extension BlobVolume {
                 try disk.rename(SparePreparer.freshName, to: name)
             }
             file = try disk.open(name, .update)
+            file.bypassCache(zeroedFrom: 0)
             try file.write(header(number, .log).encode(), at: 0)
             try disk.syncDirectory("segments")
         } catch {

@@ -30,6 +30,9 @@ package final class BlobVolume: Sendable {
     let tag: UInt64
     let state: Mutex<State>
     let writer: Mutex<Writer>
+    /// Asked by every write: beside the lock. `failedFlag` follows `State.failure`.
+    let fullFlag = Atomic<Bool>(false)
+    private let failedFlag: Atomic<Bool>
     let logGate = Mutex(())
     let bulkGate = Mutex(())
     let preparer: SparePreparer
@@ -50,7 +53,6 @@ package final class BlobVolume: Sendable {
         var isLogDamaged = false
         var payloadByteCount: UInt64 = 0
         var failure: VolumeError?
-        var isFull = false
         var isClosed = false
 
         init(identity: VolumeIdentity, seed: UInt64) {
@@ -104,6 +106,7 @@ package final class BlobVolume: Sendable {
         volumeID = opened.writer.identityFile.identity.volumeID
         openReport = opened.report
         writer = Mutex(opened.writer)
+        failedFlag = Atomic(opened.state.failure != nil)
         state = Mutex(opened.state)
     }
 
@@ -216,6 +219,7 @@ package final class BlobVolume: Sendable {
 
     /// The error that made the volume fail, if one did. Final until the volume is opened again.
     package var failure: VolumeError? { state.withLock { $0.failure } }
+    package var hasFailed: Bool { failedFlag.load(ordering: .acquiring) }
 
     /// How much it holds and may take.
     package var space: VolumeSpace {
@@ -228,7 +232,7 @@ package final class BlobVolume: Sendable {
                 freeBytes: free?.freeBytes ?? 0,
                 totalBytes: free?.totalBytes ?? 0,
                 reserveBytes: options.reserveBytes,
-                isFull: state.isFull,
+                isFull: isFull,
                 indexBytes: state.index.byteCount
             )
         }
@@ -293,6 +297,7 @@ package final class BlobVolume: Sendable {
             cause: cause
         )
         state.withLock { $0.failure = $0.failure ?? error }
+        failedFlag.store(true, ordering: .releasing)
         if remember {
             writer.identityFile.memory.isClean = false
             writer.identityFile.memory.watermarks = watermarks(writer)

@@ -58,8 +58,18 @@ package struct DiskSpace: Sendable, Equatable {
 package protocol DiskFile: AnyObject, Sendable {
     /// Reads until `buffer` is full or the file ends; returns the bytes read.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int
+    /// Reads what the system has in memory, without waiting: nil when that is nothing, or can't be told. Fewer bytes
+    /// than asked for say nothing about the end of the file.
+    func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int?
     /// Writes all pieces one after the other from `offset`, as one vectored write where the system can.
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
+    /// A hint: from now on writes may go past the system's page cache. For files that are written from start to end
+    /// in large pieces and seldom read soon after. What lies at or behind `zeroedFrom` is zero and was never written.
+    /// It lasts until `truncate`.
+    func bypassCache(zeroedFrom: UInt64)
+    /// As `write`, past the system's page cache where it allows that: for large stretches that are not read again soon.
+    /// `offset` and the length of all pieces together are multiples of 4,096.
+    func writeDirect(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
     /// fdatasync.
     func sync() throws(DiskError)
     /// Starts writing a range back without waiting. Not a promise of anything.
@@ -117,6 +127,10 @@ package struct DiskError: Error, Sendable, CustomStringConvertible {
 }
 
 extension DiskFile {
+    package func bypassCache(zeroedFrom: UInt64) {}
+
+    package func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? { nil }
+
     /// Writes one array.
     package func write(_ bytes: [UInt8], at offset: UInt64) throws(DiskError) {
         try bytes.withUnsafeBufferPointer { buffer throws(DiskError) in

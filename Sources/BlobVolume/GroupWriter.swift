@@ -50,6 +50,26 @@ struct GroupWriter {
         return location
     }
 
+    /// Adds a payload of a bulk segment. The image must be kept until `write` has returned.
+    mutating func add(_ digest: Digest, _ image: PayloadImage.Content) -> RecordLocation {
+        let location = RecordLocation(segment: segment, offset: start + byteCount)
+        let headStart = buffer.count
+        addHead(.payload, digest, byteCount: image.payloadByteCount, at: location) { index, _ in
+            image.checksums[index]
+        }
+        // The pages that the head reaches into are this volume's own, the others everybody's.
+        let headByteCount = buffer.count - headStart
+        let ownEnd = min(
+            image.memory.count,
+            Int(RecordFormat.roundedUp(UInt64(headByteCount), to: SegmentKind.bulk.alignment))
+        )
+        buffer.append(contentsOf: image.memory[headByteCount..<ownEnd])
+        own(headStart..<buffer.count)
+        pieces.append(.payload(UnsafeRawBufferPointer(rebasing: image.memory[ownEnd...])))
+        byteCount += UInt64(image.memory.count)
+        return location
+    }
+
     /// Adds a record whose payload is `prefix`, then `body` (which stays where it is), then `suffix`.
     mutating func add(
         _ type: RecordType,
@@ -75,7 +95,8 @@ struct GroupWriter {
     }
 
     /// Writes everything with one vectored write.
-    func write(to file: any DiskFile) throws(DiskError) {
+    /// - Parameter isDirect: past the page cache, where that is possible.
+    func write(to file: any DiskFile, isDirect: Bool = false) throws(DiskError) {
         try buffer.withUnsafeBufferPointer { own throws(DiskError) in
             let own = UnsafeRawBufferPointer(own)
             let all = pieces.map { piece in
@@ -84,7 +105,11 @@ struct GroupWriter {
                 case .payload(let bytes): bytes
                 }
             }
-            try file.write(all, at: start)
+            if isDirect {
+                try file.writeDirect(all, at: start)
+            } else {
+                try file.write(all, at: start)
+            }
         }
     }
 

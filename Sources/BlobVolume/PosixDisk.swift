@@ -8,6 +8,7 @@ internal import Synchronization
 /// that appears or vanishes on the path later never redirects a write. Symbolic links are not followed.
 package final class PosixDisk: Disk {
     private let directory: OwnedDescriptor
+    private let directBuffer = DirectBuffer()
     package let label: String
 
     /// Holds the directory at `path`, which must exist.
@@ -30,7 +31,7 @@ package final class PosixDisk: Disk {
             case .create: O_RDWR | O_CREAT | O_EXCL
             }
         let descriptor = try openDescriptor(name, flags)
-        return PosixFile(OwnedDescriptor(descriptor), path: path(of: name))
+        return PosixFile(OwnedDescriptor(descriptor), path: path(of: name), directBuffer)
     }
 
     package func exists(_ name: String) throws(DiskError) -> Bool {
@@ -92,12 +93,19 @@ package final class PosixDisk: Disk {
 
     package func lock(_ name: String, content: [UInt8]) throws(DiskError) -> any DiskLock {
         let descriptor = try openDescriptor(name, O_RDWR | O_CREAT)
-        let file = PosixFile(OwnedDescriptor(descriptor), path: path(of: name))
-        guard holdfast_lock(descriptor) == 0 else {
+        let file = PosixFile(OwnedDescriptor(descriptor), path: path(of: name), directBuffer)
+        var attempt = 0
+        while holdfast_lock(descriptor) != 0 {
             guard errno == EWOULDBLOCK else { throw DiskError.system("flock", path(of: name)) }
             var holder = [UInt8](repeating: 0, count: 256)
             let count =
                 (try? holder.withUnsafeMutableBytes { buffer in try file.read(into: buffer, at: 0) }) ?? 0
+            attempt += 1
+            if count == 0 && attempt < lockAttemptCount {
+                // The holder is about to write who it is, or to let go.
+                usleep(lockAttemptMicroseconds)
+                continue
+            }
             throw DiskError(
                 .locked,
                 call: "flock",
@@ -152,7 +160,7 @@ package final class PosixDisk: Disk {
 }
 
 /// A descriptor that is closed when the last holder lets go.
-private final class OwnedDescriptor: Sendable {
+final class OwnedDescriptor: Sendable {
     let value: Int32
 
     init(_ value: Int32) { self.value = value }
@@ -181,10 +189,13 @@ private final class PosixLock: DiskLock {
 
 private final class PosixFile: DiskFile {
     private let owned: Mutex<OwnedDescriptor?>
+    private let bypass = Mutex<DirectWriter?>(nil)
+    private let direct: DirectWrites
     private let path: String
 
-    init(_ descriptor: OwnedDescriptor, path: String) {
+    init(_ descriptor: OwnedDescriptor, path: String, _ directBuffer: DirectBuffer) {
         owned = Mutex(descriptor)
+        direct = DirectWrites(directBuffer)
         self.path = path
     }
 
@@ -213,8 +224,16 @@ private final class PosixFile: DiskFile {
         return done
     }
 
+    func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? {
+        guard let opened = try? descriptor("preadv2"), let position = off_t(exactly: offset)
+        else { return nil }
+        let count = holdfast_read_cached(opened.value, buffer.baseAddress, UInt(buffer.count), position)
+        return count > 0 ? count : nil
+    }
+
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
         let opened = try descriptor("pwritev")
+        if try writeDirectly(pieces, at: offset) { return }
         var vectors: [iovec] = []
         vectors.reserveCapacity(pieces.count)
         for piece in pieces where !piece.isEmpty {
@@ -238,22 +257,51 @@ private final class PosixFile: DiskFile {
                 throw DiskError(.inputOutput, call: "pwritev", path: path, detail: "nothing was written")
             }
             done += count
-            advance(&vectors, &next, by: count)
+            vectors.skip(count, from: &next)
         }
     }
 
-    private func advance(_ vectors: inout [iovec], _ next: inout Int, by count: Int) {
-        var left = count
-        while left > 0 && next < vectors.count {
-            if vectors[next].iov_len <= left {
-                left -= vectors[next].iov_len
-                next += 1
-            } else {
-                vectors[next].iov_base += left
-                vectors[next].iov_len -= left
-                left = 0
+    func bypassCache(zeroedFrom: UInt64) {
+        guard let opened = try? descriptor("open") else { return }
+        bypass.withLock { $0 = DirectWriter(opened.value, zeroedFrom: zeroedFrom) }
+    }
+
+    /// - Returns: false when the write is to go through the page cache.
+    private func writeDirectly(
+        _ pieces: [UnsafeRawBufferPointer],
+        at offset: UInt64
+    ) throws(DiskError) -> Bool {
+        _ = try place(offset, plus: pieces.reduce(0) { $0 + $1.count }, "pwritev")
+        let outcome = bypass.withLock { direct -> Result<Bool, DirectWriter.Failure> in
+            guard direct != nil else { return .success(false) }
+            do throws(DirectWriter.Failure) {
+                try direct?.write(pieces, at: offset)
+                return .success(true)
+            } catch {
+                // The system does not write this file that way: it is written as others are.
+                guard error.isRefused else { return .failure(error) }
+                direct = nil
+                return .success(false)
             }
         }
+        switch outcome {
+        case .success(let isWritten): return isWritten
+        case .failure(let failure): throw DiskError.system(failure.call, path, number: failure.number)
+        }
+    }
+
+    func writeDirect(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        let opened = try descriptor("pwrite")
+        let start = try place(offset, plus: 0, "pwrite")
+        let done = try direct.write(pieces, at: start, descriptor: opened.value, path: path)
+        var skipped = 0
+        var rest: [UnsafeRawBufferPointer] = []
+        for piece in pieces {
+            let count = min(piece.count, done - skipped)
+            skipped += count
+            if count < piece.count { rest.append(UnsafeRawBufferPointer(rebasing: piece[count...])) }
+        }
+        if !rest.isEmpty { try write(rest, at: offset + UInt64(done)) }
     }
 
     func sync() throws(DiskError) {
@@ -270,6 +318,7 @@ private final class PosixFile: DiskFile {
     }
 
     func truncate(to size: UInt64) throws(DiskError) {
+        bypass.withLock { $0 = nil }
         let opened = try descriptor("ftruncate")
         let length = try place(size, plus: 0, "ftruncate")
         while ftruncate(opened.value, length) != 0 {
@@ -289,7 +338,11 @@ private final class PosixFile: DiskFile {
 
     func allocatedSize() throws(DiskError) -> UInt64 { UInt64(clamping: try status().st_blocks) * 512 }
 
-    func close() { owned.withLock { $0 = nil } }
+    func close() {
+        bypass.withLock { $0 = nil }
+        direct.close()
+        owned.withLock { $0 = nil }
+    }
 
     private func status() throws(DiskError) -> stat {
         let opened = try descriptor("fstat")
@@ -312,13 +365,20 @@ private final class PosixFile: DiskFile {
     }
 }
 
+/// How often, and after what pauses, a lock without the name of its holder is looked at again.
+private let lockAttemptCount = 50
+private let lockAttemptMicroseconds: UInt32 = 2000
+
 /// What the kernel takes in one call (IOV_MAX).
 private let vectorCountMax = 1024
 
 extension DiskError {
     /// The error that errno names after a failed call.
-    fileprivate static func system(_ call: String, _ path: String) -> DiskError {
-        let number = errno
+    static func system(_ call: String, _ path: String) -> DiskError {
+        system(call, path, number: errno)
+    }
+
+    static func system(_ call: String, _ path: String, number: Int32) -> DiskError {
         let code: Code =
             switch number {
             case ENOENT: .notFound

@@ -105,8 +105,15 @@ final class SparePreparer: Sendable {
         if try disk.exists(temporaryName) { try disk.remove(temporaryName) }
         let file = try disk.open(temporaryName, .create)
         defer { file.close() }
+        // Pages of zeros in the cache would serve nobody.
+        file.bypassCache(zeroedFrom: 0)
         do throws(DiskError) {
-            let zeros = [UInt8](repeating: 0, count: stepByteCount)
+            let zeros = UnsafeMutableRawBufferPointer.allocate(
+                byteCount: stepByteCount,
+                alignment: DirectWriter.blockByteCount
+            )
+            defer { zeros.deallocate() }
+            zeros.initializeMemory(as: UInt8.self, repeating: 0)
             var offset: UInt64 = 0
             while offset < size {
                 if isStopped() {
@@ -114,7 +121,7 @@ final class SparePreparer: Sendable {
                     return false
                 }
                 let count = Int(min(UInt64(stepByteCount), size - offset))
-                try file.write(count == zeros.count ? zeros : [UInt8](zeros[..<count]), at: offset)
+                try file.write([UnsafeRawBufferPointer(rebasing: zeros[..<count])], at: offset)
                 try file.startWriteback(offset: offset, length: UInt64(count))
                 offset += UInt64(count)
                 afterStep()

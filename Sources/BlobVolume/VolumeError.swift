@@ -100,6 +100,8 @@ package struct RecordLocation: Hashable, Sendable, BitwiseCopyable, Comparable, 
 package struct PayloadRecord: Sendable {
     package let digest: Digest
     package let bytes: [UInt8]
+    /// What the volumes that get it write alike.
+    let image = PayloadImage()
 
     package init(digest: Digest, bytes: [UInt8]) {
         self.digest = digest

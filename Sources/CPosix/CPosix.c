@@ -4,9 +4,11 @@
 #include <pthread.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 int holdfast_start_writeback(int descriptor, long offset, long length) {
@@ -15,6 +17,17 @@ int holdfast_start_writeback(int descriptor, long offset, long length) {
 
 int holdfast_open_at(int directory, const char *name, int flags, unsigned int mode) {
     return openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW, mode);
+}
+
+int holdfast_reopen_direct(int descriptor) {
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
+    return open(name, O_RDWR | O_DIRECT | O_CLOEXEC);
+}
+
+long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, long offset) {
+    struct iovec part = {.iov_base = bytes, .iov_len = count};
+    return preadv2(descriptor, &part, 1, offset, RWF_NOWAIT);
 }
 
 int holdfast_punch_hole(int descriptor, long offset, long length) {

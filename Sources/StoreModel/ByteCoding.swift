@@ -1,19 +1,32 @@
 /// Appends the store's binary forms: little-endian integers, byte strings with their length in front.
+///
+/// Inlinable, as the reader is: every row and batch goes through here, and an integer that is written through an
+/// unspecialised generic of another module costs more than all the rest of it.
 package struct ByteWriter: Sendable {
-    package private(set) var bytes: [UInt8]
+    @usableFromInline var written: [UInt8]
 
-    package init(capacity: Int = 0) {
-        bytes = []
-        bytes.reserveCapacity(capacity)
+    @inlinable package var bytes: [UInt8] { written }
+
+    @inlinable package init(capacity: Int = 0) {
+        written = []
+        written.reserveCapacity(capacity)
     }
 
-    package mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
-        withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    @inlinable package mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
+        withUnsafeBytes(of: value.littleEndian) { written.append(contentsOf: $0) }
     }
 
-    package mutating func write(_ digest: Digest) { bytes.append(contentsOf: digest.bytes) }
+    package mutating func write(_ digest: Digest) {
+        write(digest.words.0.byteSwapped)
+        write(digest.words.1.byteSwapped)
+        write(digest.words.2.byteSwapped)
+        write(digest.words.3.byteSwapped)
+    }
 
-    package mutating func write(_ identifier: UniqueID) { bytes.append(contentsOf: identifier.bytes) }
+    package mutating func write(_ identifier: UniqueID) {
+        write(identifier.high.byteSwapped)
+        write(identifier.low.byteSwapped)
+    }
 
     package mutating func write(_ position: LogPosition) {
         write(position.epoch)
@@ -22,16 +35,19 @@ package struct ByteWriter: Sendable {
     }
 
     /// Bytes as they are, without a length.
-    package mutating func write(raw: some Sequence<UInt8>) { bytes.append(contentsOf: raw) }
+    @inlinable package mutating func write(raw: some Sequence<UInt8>) { written.append(contentsOf: raw) }
 
     /// A length in 32 bits, then the bytes.
-    package mutating func write(counted: some Collection<UInt8>) {
+    @inlinable package mutating func write(counted: some Collection<UInt8>) {
         precondition(counted.count <= UInt32.max, "A counted byte string has at most 4 GiB.")
         write(UInt32(counted.count))
-        bytes.append(contentsOf: counted)
+        written.append(contentsOf: counted)
     }
 
-    package mutating func write(text: String) { write(counted: [UInt8](text.utf8)) }
+    package mutating func write(text: String) {
+        var text = text
+        text.withUTF8 { write(counted: $0) }
+    }
 }
 
 /// Reads what `ByteWriter` wrote. Every read checks what is left: damaged or hostile bytes give an error, never a
@@ -39,22 +55,24 @@ package struct ByteWriter: Sendable {
 package struct ByteReader: Sendable {
     package struct Failure: Error, Sendable, CustomStringConvertible {
         package let description: String
-        package init(_ description: String) { self.description = description }
+        @inlinable package init(_ description: String) { self.description = description }
     }
 
-    private let bytes: ArraySlice<UInt8>
-    private var position: Int
+    @usableFromInline let bytes: ArraySlice<UInt8>
+    @usableFromInline var position: Int
 
-    package init(_ bytes: ArraySlice<UInt8>) {
+    @inlinable package init(_ bytes: ArraySlice<UInt8>) {
         self.bytes = bytes
         position = bytes.startIndex
     }
 
-    package init(_ bytes: [UInt8]) { self.init(bytes[...]) }
+    @inlinable package init(_ bytes: [UInt8]) { self.init(bytes[...]) }
 
-    package var remaining: Int { bytes.endIndex - position }
+    @inlinable package var remaining: Int { bytes.endIndex - position }
 
-    package mutating func read<Integer: FixedWidthInteger>(_ type: Integer.Type) throws(Failure) -> Integer {
+    @inlinable package mutating func read<Integer: FixedWidthInteger>(_ type: Integer.Type) throws(Failure)
+        -> Integer
+    {
         let slice = try read(count: MemoryLayout<Integer>.size)
         return slice.withUnsafeBytes { Integer(littleEndian: $0.loadUnaligned(as: Integer.self)) }
     }
@@ -76,7 +94,7 @@ package struct ByteReader: Sendable {
         return LogPosition(epoch: epoch, sequence: sequence, hash: try readDigest())
     }
 
-    package mutating func read(count: Int) throws(Failure) -> ArraySlice<UInt8> {
+    @inlinable package mutating func read(count: Int) throws(Failure) -> ArraySlice<UInt8> {
         guard count >= 0, count <= remaining else {
             throw Failure("\(count) bytes wanted, \(remaining) left")
         }

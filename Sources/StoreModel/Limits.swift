@@ -20,11 +20,19 @@ package enum Limits {
     package static let batchEntryCountMax = 512
     /// Batches that are durable but not yet applied to the catalog's index: beyond, commits wait.
     package static let unappliedBatchCountMax = 64
-    /// Chunks in flight for one upload or download: with the largest chunk this is 16 MiB.
-    package static let chunksInFlightMax = 4
+    /// Decisions after which the catalog's index is told although nobody waits for it: enough that a page of the index
+    /// that many of them touch is written once; few enough that a reader who comes then waits a few milliseconds.
+    package static let applyGroupEntryCount = 256
+    /// Rows of newest versions that are kept in memory for reads: some ten thousand.
+    package static let newestVersionByteCountMax = 16 << 20
+    /// Chunks in flight for one upload or download: with chunks of the target size 6 MiB, with the largest ones 24 MiB.
+    /// Enough that a long chunk does not keep the disks idle behind it.
+    package static let chunksInFlightMax = 6
     /// Chunks of all uploads together that are hashed and written at the same time: enough to keep the cores busy;
     /// with chunks of the target size 8 MiB.
     package static let uploadPermitCount = 8
+    /// Large payloads that stand in memory as volumes write them, at the same time: with the largest chunk 16 MiB.
+    package static let payloadImageCountMax = 4
     /// A download reads at most so much of a chunk at a time: chunks may be four times as long.
     package static let readPieceSizeMax = 1 << 20
     /// Pieces that all downloads together may have read ahead beyond the one that each may.
@@ -43,6 +51,18 @@ package enum Limits {
     package static let inlineManifestEntryCountMax = 16
     /// Damaged or missing copies waiting for repair; what does not fit is found again by the next audit.
     package static let repairQueueCountMax = 65_536
+    /// Key and body of one document. A body holds the longest setting that S3 knows; a snapshot's block holds a row.
+    package static let documentKeySizeMax = 2 << 10
+    package static let documentBodySizeMax = 512 << 10
+    /// All attributes of a version together: an access control list of 100 grants, a list of parts, keys.
+    package static let attributeSizeMax = 32 << 10
+    /// Parts of one upload, and the size of each but the last.
+    /// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+    package static let partCountMax = 10_000
+    package static let partSizeMin: UInt64 = 5 << 20
+    package static let partSizeMax: UInt64 = 5 << 30
+    /// Keys of one request that deletes many, as S3.
+    package static let deleteCountMax = 1000
     /// How long a write waits for its quorum before its outcome is reported as unknown.
     package static let commitDeadline: Duration = .seconds(30)
     /// How long one read of one chunk from one replica may take before the next replica is asked as well, when
@@ -56,6 +76,12 @@ package enum Limits {
     package static let hangSuspicion: Duration = .seconds(1)
     /// After so long a volume gets no repairs any more until the call has ended.
     package static let hangCertainty: Duration = .seconds(10)
+    /// Pause between two looks for a volume that was absent when the store was opened.
+    package static let arrivalProbeInterval: Duration = .seconds(5)
+    /// How long opening waits for a volume's identity, which is two small files.
+    package static let identityDeadline: Duration = .seconds(10)
+    /// How long opening waits for one volume: a full tail is walked in a few seconds. One that takes longer hangs.
+    package static let volumeOpenDeadline: Duration = .seconds(60)
     /// How long one chunk's read may take over all replicas.
     package static let readDeadline: Duration = .seconds(30)
 }

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Synchronization
 
 /// Time, as the store asks for it. Order never comes from the wall clock: versions are ordered by sequence.
 package protocol StoreClock: Sendable {
@@ -45,12 +46,25 @@ package struct SystemClock: StoreClock {
     package func sleep(for duration: Duration) async throws { try await Task.sleep(for: duration) }
 }
 
-/// The operating system's generator.
+/// The operating system's generator, asked for many words at a time: every mutation takes three words, each of which would
+/// be a system call.
 package struct SystemRandom: RandomSource {
+    private static let stock = Mutex<[UInt64]>([])
+    /// As many as the system gives in one call: 256 bytes.
+    private static let stockCount = 32
+
     package init() {}
 
     package func next() -> UInt64 {
-        var generator = SystemRandomNumberGenerator()
-        return generator.next()
+        Self.stock.withLock { stock in
+            if let word = stock.popLast() { return word }
+            stock = [UInt64](unsafeUninitializedCapacity: Self.stockCount) { buffer, count in
+                let status = getentropy(buffer.baseAddress, Self.stockCount * MemoryLayout<UInt64>.size)
+                precondition(status == 0, "The system's generator always answers.")
+                count = Self.stockCount
+            }
+            guard let word = stock.popLast() else { preconditionFailure("The stock was just filled.") }
+            return word
+        }
     }
 }

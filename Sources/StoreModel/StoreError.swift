@@ -11,6 +11,10 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
             case notEnoughReplicas, storeFull, outcomeUnknown, dataUnavailable, catalogUnavailable
             case storeInUse, storeNotFound, storeAlreadyExists, unsupportedFormat, storeDamaged
             case inputOutput, cancelled, deadlineExceeded, overloaded, internalFault
+            case noSuchUpload, invalidPart, invalidPartOrder, entityTooSmall, objectLocked, noSuchSetting
+            case invalidBucketState, payloadHashMismatch
+            case accessDenied, masterKeyUnavailable, encryptionKeyMissing, encryptionKeyUnexpected
+            case noSuchAccount, noSuchAccessKey
         }
 
         fileprivate let value: Value
@@ -53,8 +57,40 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
         package static let overloaded = Code(value: .overloaded)
         /// An invariant of the store itself does not hold: a bug.
         package static let internalFault = Code(value: .internalFault)
+        package static let noSuchUpload = Code(value: .noSuchUpload)
+        /// A part that is to be put together isn't there, or is another one than the client says.
+        package static let invalidPart = Code(value: .invalidPart)
+        package static let invalidPartOrder = Code(value: .invalidPartOrder)
+        /// A part that isn't the last one is smaller than a part may be.
+        package static let entityTooSmall = Code(value: .entityTooSmall)
+        /// A retention or a legal hold forbids it.
+        package static let objectLocked = Code(value: .objectLocked)
+        package static let noSuchSetting = Code(value: .noSuchSetting)
+        /// The bucket's versioning doesn't allow it.
+        package static let invalidBucketState = Code(value: .invalidBucketState)
+        /// The bytes differ from the SHA-256 that the client signed.
+        package static let payloadHashMismatch = Code(value: .payloadHashMismatch)
+
+        /// The key that a client gave is not the one that the object was encrypted with.
+        package static let accessDenied = Code(value: .accessDenied)
+        /// The master key isn't there, or is not the right one. What is not encrypted can be read all the same.
+        package static let masterKeyUnavailable = Code(value: .masterKeyUnavailable)
+        /// The object was encrypted with a client's key, which the request must bring.
+        package static let encryptionKeyMissing = Code(value: .encryptionKeyMissing)
+        /// The request brings a key for an object that was not encrypted with a client's key.
+        package static let encryptionKeyUnexpected = Code(value: .encryptionKeyUnexpected)
+        package static let noSuchAccount = Code(value: .noSuchAccount)
+        package static let noSuchAccessKey = Code(value: .noSuchAccessKey)
 
         package var description: String { value.rawValue }
+
+        /// A code by its name; nil for one that this program does not know.
+        package init?(_ description: String) {
+            guard let value = Value(rawValue: description) else { return nil }
+            self.value = value
+        }
+
+        private init(value: Value) { self.value = value }
     }
 
     package let code: Code

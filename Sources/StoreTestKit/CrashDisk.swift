@@ -248,6 +248,16 @@ final class CrashFile: DiskFile {
         }
     }
 
+    /// Not more durable than any other write; but the system takes whole blocks only.
+    func writeDirect(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        let length = pieces.reduce(0) { $0 + $1.count }
+        precondition(
+            offset.isMultiple(of: 4096) && length.isMultiple(of: 4096),
+            "A direct write of \(length) bytes at \(offset) of \(name)."
+        )
+        try write(pieces, at: offset)
+    }
+
     func sync() throws(DiskError) {
         try perform(DiskCall(operation: .sync, name: name)) {
             (file: inout DiskImage.File) throws(DiskError) in

@@ -291,6 +291,19 @@ private final class FaultyFile: DiskFile {
     }
 
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        try write(pieces, at: offset, isDirect: false)
+    }
+
+    func writeDirect(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        try write(pieces, at: offset, isDirect: true)
+    }
+
+    /// What a fault leaves of a direct write is written as usual: it need not be whole blocks.
+    private func write(
+        _ pieces: [UnsafeRawBufferPointer],
+        at offset: UInt64,
+        isDirect: Bool
+    ) throws(DiskError) {
         let length = pieces.reduce(0) { $0 + $1.count }
         let call = DiskCall(operation: .write, name: name, offset: offset, length: length)
         switch disk.fault(for: call) {
@@ -299,7 +312,11 @@ private final class FaultyFile: DiskFile {
             throw call.error(code, number: number, detail: "injected, after \(min(byteCount, length)) bytes")
         case let fault:
             try disk.perform(fault, call) { () throws(DiskError) in
-                try writeWithinBudget(pieces, at: offset, call)
+                if isDirect && disk.freeBytes == nil {
+                    try base.writeDirect(pieces, at: offset)
+                } else {
+                    try writeWithinBudget(pieces, at: offset, call)
+                }
             }
         }
     }

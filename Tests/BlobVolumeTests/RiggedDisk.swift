@@ -76,6 +76,14 @@ private final class RiggedFile: DiskFile {
         return try base.read(into: buffer, at: offset)
     }
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        try checkWrite(pieces, at: offset)
+        try base.write(pieces, at: offset)
+    }
+    func writeDirect(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        try checkWrite(pieces, at: offset)
+        try base.writeDirect(pieces, at: offset)
+    }
+    private func checkWrite(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
         do {
             try disk.check("write", name)
         } catch {
@@ -83,7 +91,6 @@ private final class RiggedFile: DiskFile {
             if error.code == .full, let first = pieces.first { try base.write([first], at: offset) }
             throw error
         }
-        try base.write(pieces, at: offset)
     }
     func sync() throws(DiskError) {
         try disk.check("sync", name)

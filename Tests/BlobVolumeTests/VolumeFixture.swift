@@ -7,9 +7,10 @@ import StoreModel
 final class TemporaryDirectory: Sendable {
     let path: String
 
-    init() {
-        // Memory where there is some: what these tests break, they break themselves.
-        let parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
+    /// Memory where there is some: what these tests break, they break themselves.
+    static var memory: String { access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp" }
+
+    init(in parent: String = TemporaryDirectory.memory) {
         var template = [CChar]("\(parent)/holdfast-volume-XXXXXX".utf8CString)
         path = template.withUnsafeMutableBufferPointer { buffer in
             guard let base = buffer.baseAddress, mkdtemp(base) != nil else {

@@ -8,6 +8,13 @@ int holdfast_start_writeback(int descriptor, long offset, long length);
 /// openat(2), which is variadic. The last component is never followed when it is a symbolic link.
 int holdfast_open_at(int directory, const char *name, int flags, unsigned int mode);
 
+/// Opens the file of a descriptor once more, for writes past the page cache (O_DIRECT). -1 and errno where the file system
+/// or the system has no such thing.
+int holdfast_reopen_direct(int descriptor);
+
+/// Reads what is in the page cache, without waiting for a disk (preadv2(2), RWF_NOWAIT); -1 when nothing is.
+long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, long offset);
+
 /// Frees the blocks of a range; the size stays (fallocate(2)).
 int holdfast_punch_hole(int descriptor, long offset, long length);
 
