@@ -8,20 +8,36 @@ package enum ETagMatch: Hashable, Sendable {
     case oneOf([String])
 }
 
-/// Conditions on the key's current object, checked in the same decision as the write.
+/// Conditions on an object, checked in the same decision as the write.
 /// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 package struct Conditions: Hashable, Sendable {
     package var ifMatch: ETagMatch?
     package var ifNoneMatch: ETagMatch?
+    package var ifModifiedSince: Timestamp?
+    package var ifUnmodifiedSince: Timestamp?
+    /// The object was last modified in this second.
+    package var ifLastModified: Timestamp?
+    package var ifSize: UInt64?
 
-    package init(ifMatch: ETagMatch? = nil, ifNoneMatch: ETagMatch? = nil) {
+    package init(
+        ifMatch: ETagMatch? = nil,
+        ifNoneMatch: ETagMatch? = nil,
+        ifModifiedSince: Timestamp? = nil,
+        ifUnmodifiedSince: Timestamp? = nil,
+        ifLastModified: Timestamp? = nil,
+        ifSize: UInt64? = nil
+    ) {
         self.ifMatch = ifMatch
         self.ifNoneMatch = ifNoneMatch
+        self.ifModifiedSince = ifModifiedSince
+        self.ifUnmodifiedSince = ifUnmodifiedSince
+        self.ifLastModified = ifLastModified
+        self.ifSize = ifSize
     }
 
     package static let none = Conditions()
 
-    package var isEmpty: Bool { ifMatch == nil && ifNoneMatch == nil }
+    package var isEmpty: Bool { self == .none }
 }
 
 /// Which version of a key is meant.
@@ -50,7 +66,10 @@ package struct PutCommand: Hashable, Sendable {
     package let content: ObjectContent
     package let metadata: ObjectMetadata
     package let tags: [NamedValue]
+    package let attributes: VersionAttributes
     package let conditions: Conditions
+    /// Written in the same decision.
+    package let documents: [DocumentWrite]
 
     package init(
         bucket: BucketName,
@@ -58,14 +77,18 @@ package struct PutCommand: Hashable, Sendable {
         content: ObjectContent,
         metadata: ObjectMetadata = ObjectMetadata(),
         tags: [NamedValue] = [],
-        conditions: Conditions = .none
+        attributes: VersionAttributes = .none,
+        conditions: Conditions = .none,
+        documents: [DocumentWrite] = []
     ) {
         self.bucket = bucket
         self.key = key
         self.content = content
         self.metadata = metadata
         self.tags = tags
+        self.attributes = attributes
         self.conditions = conditions
+        self.documents = documents
     }
 }
 
@@ -79,7 +102,11 @@ package struct CopyCommand: Hashable, Sendable {
     package let metadata: ObjectMetadata?
     /// nil: the source's.
     package let tags: [NamedValue]?
+    /// Of the copy. What belongs to the bytes (encryption, parts, the kind of checksum) is the source's.
+    package let attributes: VersionAttributes
     package let conditions: Conditions
+    /// Written in the same decision.
+    package let documents: [DocumentWrite]
 
     package init(
         source: VersionAddress,
@@ -88,7 +115,9 @@ package struct CopyCommand: Hashable, Sendable {
         key: ObjectKey,
         metadata: ObjectMetadata? = nil,
         tags: [NamedValue]? = nil,
-        conditions: Conditions = .none
+        attributes: VersionAttributes = .none,
+        conditions: Conditions = .none,
+        documents: [DocumentWrite] = []
     ) {
         self.source = source
         self.sourceConditions = sourceConditions
@@ -96,24 +125,41 @@ package struct CopyCommand: Hashable, Sendable {
         self.key = key
         self.metadata = metadata
         self.tags = tags
+        self.attributes = attributes
         self.conditions = conditions
+        self.documents = documents
     }
 }
 
 /// What a caller may ask of the catalog.
 package enum CatalogCommand: Hashable, Sendable {
-    case createBucket(BucketName, versioning: VersioningState, owner: String?)
+    case createBucket(
+        BucketName,
+        versioning: VersioningState,
+        owner: String?,
+        settings: [BucketSetting] = []
+    )
     case deleteBucket(BucketName)
     case setVersioning(BucketName, VersioningState)
     case putObject(PutCommand)
     /// As S3 deletes a key without naming a version: a delete marker, or the removal of the null version.
     case deleteObject(bucket: BucketName, key: ObjectKey, conditions: Conditions)
     /// Removes one version (or delete marker) for good.
-    case deleteVersion(VersionAddress)
+    /// - Parameter bypassesGovernance: whether a retention in governance mode doesn't hinder it.
+    case deleteVersion(VersionAddress, conditions: Conditions = .none, bypassesGovernance: Bool = false)
     /// Makes a copy of an older version the newest.
     case restore(bucket: BucketName, key: ObjectKey, version: VersionID)
     case copy(CopyCommand)
     case setTags(VersionAddress, [NamedValue])
+    /// Changes attributes of a version, which stays the same version.
+    case setAttributes(
+        VersionAddress,
+        [AttributeChange],
+        conditions: Conditions = .none,
+        bypassesGovernance: Bool = false
+    )
+    case documents([DocumentWrite])
+    case setBucketSettings(BucketName, [BucketSetting])
 }
 
 /// What a command did.

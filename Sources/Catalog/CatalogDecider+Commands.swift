@@ -1,4 +1,4 @@
-package import StoreModel
+internal import StoreModel
 
 // The commands, each with the rule of S3 that it follows.
 extension CatalogDecider {
@@ -6,8 +6,8 @@ extension CatalogDecider {
         -> CatalogOutcome
     {
         switch command {
-        case .createBucket(let name, let versioning, let owner):
-            return try createBucket(name, versioning, owner, &draft)
+        case .createBucket(let name, let versioning, let owner, let settings):
+            return try createBucket(name, versioning, owner, settings, &draft)
         case .deleteBucket(let name):
             return try deleteBucket(name, &draft)
         case .setVersioning(let name, let state):
@@ -16,14 +16,21 @@ extension CatalogDecider {
             return try putObject(put, &draft)
         case .deleteObject(let bucket, let key, let conditions):
             return try deleteObject(key, in: bucket, conditions, &draft)
-        case .deleteVersion(let address):
-            return try deleteVersion(address, &draft)
+        case .deleteVersion(let address, let conditions, let bypassesGovernance):
+            return try deleteVersion(address, conditions, bypassesGovernance, &draft)
         case .restore(let bucket, let key, let version):
             return try restore(key, in: bucket, version, &draft)
         case .copy(let copy):
             return try self.copy(copy, &draft)
         case .setTags(let address, let tags):
             return try setTags(of: address, to: tags, &draft)
+        case .setAttributes(let address, let changes, let conditions, let bypassesGovernance):
+            return try setAttributes(of: address, changes, conditions, bypassesGovernance, &draft)
+        case .documents(let writes):
+            try write(writes, &draft)
+            return .none
+        case .setBucketSettings(let name, let settings):
+            return try setBucketSettings(of: name, settings, &draft)
         }
     }
 
@@ -33,6 +40,7 @@ extension CatalogDecider {
         _ name: BucketName,
         _ versioning: VersioningState,
         _ owner: String?,
+        _ settings: [BucketSetting],
         _ draft: inout Draft
     ) throws(StoreError) -> CatalogOutcome {
         draft.depend(on: pending.bucketDecisions[name])
@@ -47,7 +55,21 @@ extension CatalogDecider {
             versioning: versioning,
             owner: owner
         )
+        let documents = settings.compactMap { setting in
+            setting.body.map {
+                DocumentRow(
+                    space: .bucketSetting,
+                    key: BucketSettingKey.key(row.id, setting.name),
+                    body: $0
+                )
+            }
+        }
+        guard Set(documents.map(\.name)).count == documents.count else {
+            throw StoreError(.invalidArgument, "Two settings of the bucket have the same name.")
+        }
+        for document in documents { try RowLimits.check(document: document.key, body: document.body) }
         draft.put(row, replacing: nil)
+        for document in documents { draft.put(document, replacing: nil) }
         buckets[name] = row
         return .bucket(row)
     }
@@ -67,6 +89,7 @@ extension CatalogDecider {
                 advice: "Every version and every delete marker has to be deleted first."
             )
         }
+        for setting in try settings(of: row, &draft) { draft.remove(setting) }
         draft.remove(row)
         buckets[name] = nil
         return .bucket(row)
@@ -87,6 +110,7 @@ extension CatalogDecider {
                 "Versioning of \(quoted(name.description)) can be suspended but no longer switched off."
             )
         }
+        if state == .suspended { try checkUnlocked(old, &draft) }
         var row = old
         row.versioning = state
         draft.put(row, replacing: old)
@@ -98,9 +122,20 @@ extension CatalogDecider {
 
     private func putObject(_ put: PutCommand, _ draft: inout Draft) throws(StoreError) -> CatalogOutcome {
         try RowLimits.check(content: put.content, metadata: put.metadata, tags: put.tags)
+        try RowLimits.check(put.attributes)
         let bucket = try bucket(put.bucket, &draft)
+        try write(put.documents, &draft)
         try check(put.conditions, on: put.key, in: bucket, &draft)
-        return try add(put.key, in: bucket, put.content, put.metadata, put.tags, restoredFrom: nil, &draft)
+        return try add(
+            put.key,
+            in: bucket,
+            put.content,
+            put.metadata,
+            put.tags,
+            put.attributes,
+            restoredFrom: nil,
+            &draft
+        )
     }
 
     private func restore(
@@ -111,12 +146,17 @@ extension CatalogDecider {
     ) throws(StoreError) -> CatalogOutcome {
         let bucket = try self.bucket(bucket, &draft)
         let source = try existing(.id(id), of: key, in: bucket, &draft)
+        var attributes = source.attributes
+        // A lock is on the version that it was put on.
+        attributes.retention = nil
+        attributes.legalHold = nil
         return try add(
             key,
             in: bucket,
             source.content,
             source.metadata,
             source.tags,
+            attributes,
             restoredFrom: id,
             &draft
         )
@@ -129,9 +169,22 @@ extension CatalogDecider {
         let bucket = try bucket(copy.bucket, &draft)
         let metadata = copy.metadata ?? source.metadata
         let tags = copy.tags ?? source.tags
+        var attributes = copy.attributes
+        for tag in VersionAttributes.Tag.ofContent { attributes[tag] = source.attributes[tag] }
         try RowLimits.check(content: source.content, metadata: metadata, tags: tags)
+        try RowLimits.check(attributes)
+        try write(copy.documents, &draft)
         try check(copy.conditions, on: copy.key, in: bucket, &draft)
-        return try add(copy.key, in: bucket, source.content, metadata, tags, restoredFrom: nil, &draft)
+        return try add(
+            copy.key,
+            in: bucket,
+            source.content,
+            metadata,
+            tags,
+            attributes,
+            restoredFrom: nil,
+            &draft
+        )
     }
 
     /// "If versioning is suspended, S3 adds the null version ID to every subsequent object stored" and
@@ -143,9 +196,13 @@ extension CatalogDecider {
         _ content: ObjectContent,
         _ metadata: ObjectMetadata,
         _ tags: [NamedValue],
+        _ attributes: VersionAttributes,
         restoredFrom: VersionID?,
         _ draft: inout Draft
     ) throws(StoreError) -> CatalogOutcome {
+        var attributes = attributes
+        // The rule, not the exception, so it isn't spelled out in every row.
+        if let owner = attributes.owner, owner == bucket.owner { attributes.owner = nil }
         let replaced = try removeNullVersion(of: key, in: bucket, &draft)
         let row = VersionRow(
             bucket: bucket.id,
@@ -157,6 +214,7 @@ extension CatalogDecider {
             content: content,
             metadata: metadata,
             tags: tags,
+            attributes: attributes,
             operation: draft.operation,
             restoredFrom: restoredFrom
         )
@@ -173,6 +231,7 @@ extension CatalogDecider {
     ) throws(StoreError) -> VersionRow? {
         guard bucket.versioning != .enabled else { return nil }
         guard let old = try version(.null, of: key, in: bucket, &draft) else { return nil }
+        try checkUnlocked(old, bypassesGovernance: false, &draft)
         draft.remove(old)
         return old
     }
@@ -211,12 +270,17 @@ extension CatalogDecider {
     /// object back. A version that isn't there is no error, so that a retry succeeds.
     private func deleteVersion(
         _ address: VersionAddress,
+        _ conditions: Conditions,
+        _ bypassesGovernance: Bool,
         _ draft: inout Draft
     ) throws(StoreError) -> CatalogOutcome {
         let bucket = try bucket(address.bucket, &draft)
-        guard let row = try version(address.selector, of: address.key, in: bucket, &draft) else {
-            return .deleted(marker: nil, removed: nil)
+        let found = try version(address.selector, of: address.key, in: bucket, &draft)
+        if !conditions.isEmpty {
+            try conditions.check(on: found?.isDeleteMarker == true ? nil : found, key: address.key)
         }
+        guard let row = found else { return .deleted(marker: nil, removed: nil) }
+        try checkUnlocked(row, bypassesGovernance: bypassesGovernance, &draft)
         draft.remove(row)
         return .deleted(marker: nil, removed: row)
     }
@@ -241,7 +305,7 @@ extension CatalogDecider {
 
     // MARK: Shared
 
-    private func existing(
+    func existing(
         _ selector: VersionSelector,
         of key: ObjectKey,
         in bucket: BucketRow,
@@ -276,39 +340,5 @@ extension CatalogDecider {
     ) throws(StoreError) {
         guard !conditions.isEmpty else { return }
         try conditions.check(on: try currentObject(of: key, in: bucket, &draft), key: key)
-    }
-}
-
-extension Conditions {
-    /// If-Match on an object that isn't there is 404, on another one 412; If-None-Match on one that is there
-    /// is 412. A delete marker counts as not there.
-    /// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-    package func check(on object: VersionRow?, key: ObjectKey) throws(StoreError) {
-        if let ifMatch {
-            guard let object else {
-                throw StoreError(.noSuchKey, "There is no object \(quoted(key.bytes)) for If-Match to match.")
-            }
-            guard ifMatch.accepts(object.etag) else {
-                throw StoreError(
-                    .preconditionFailed,
-                    "If-Match: the object \(quoted(key.bytes)) has the ETag \(object.etag)."
-                )
-            }
-        }
-        if let ifNoneMatch, let object, ifNoneMatch.accepts(object.etag) {
-            throw StoreError(
-                .preconditionFailed,
-                "If-None-Match: the object \(quoted(key.bytes)) exists with the ETag \(object.etag)."
-            )
-        }
-    }
-}
-
-extension ETagMatch {
-    func accepts(_ etag: String) -> Bool {
-        switch self {
-        case .any: true
-        case .oneOf(let list): list.contains(etag)
-        }
     }
 }

@@ -41,6 +41,32 @@ extension CatalogDecider {
         return row?.isDeleteMarker == true ? nil : row
     }
 
+    func document(_ name: DocumentName, _ draft: inout Draft) throws(StoreError) -> DocumentRow? {
+        if let change = pending.documents[name] {
+            draft.depend(on: change.decidedAt)
+            return change.row
+        }
+        do { return try draft.reader.document(name.space, name.key) } catch { throw error.storeError }
+    }
+
+    /// The settings of a bucket.
+    func settings(of bucket: BucketRow, _ draft: inout Draft) throws(StoreError) -> [DocumentRow] {
+        let prefix = BucketSettingKey.prefix(bucket.id)
+        var rows: [DocumentRow] = []
+        do {
+            for row in try draft.reader.documents(.bucketSetting, prefix: prefix, limit: .max)
+            where pending.documents[row.name] == nil { rows.append(row) }
+        } catch {
+            throw error.storeError
+        }
+        for (name, change) in pending.documents
+        where name.space == .bucketSetting && name.key.starts(with: prefix) {
+            draft.depend(on: change.decidedAt)
+            if let row = change.row { rows.append(row) }
+        }
+        return rows.sorted { $0.name < $1.name }
+    }
+
     /// Whether a bucket holds no version and no delete marker.
     func isEmpty(_ bucket: BucketRow, _ draft: inout Draft) throws(StoreError) -> Bool {
         for (name, object) in pending.objects where name.bucket == bucket.id {

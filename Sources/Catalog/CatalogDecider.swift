@@ -175,6 +175,17 @@ struct Draft {
         mutations.append(.removeVersion(bucket: row.bucket, key: row.key, id: row.id))
     }
 
+    mutating func put(_ row: DocumentRow, replacing old: DocumentRow?) {
+        if let old { removed += StateHash(of: old) }
+        added += StateHash(of: row)
+        mutations.append(.putDocument(row))
+    }
+
+    mutating func remove(_ row: DocumentRow) {
+        removed += StateHash(of: row)
+        mutations.append(.removeDocument(row.name))
+    }
+
     mutating func put(_ row: BucketRow, replacing old: BucketRow?) {
         if let old { removed += StateHash(of: old) }
         added += StateHash(of: row)

@@ -12,6 +12,7 @@ internal import StoreModel
 //          1 bucket row      2 bucket number (8)      3 version row
 //          4 bucket number (8), sequence (8), nonce (8), key (text)
 //          5 snapshot note   6 log set: version (8), count (2), identifiers (16 each)   7 epoch (8)
+//          8 document row    9 space (1), key (counted)
 //   Snapshot note: position (48), state hash (16), rows (8), created at (8), manifest as in a version row.
 //
 // The batch around it carries its digest; lengths are checked all the same.
@@ -24,6 +25,7 @@ package enum CatalogEntryCodec {
 
     private enum MutationType: UInt8 {
         case putBucket = 1, removeBucket, putVersion, removeVersion, noteSnapshot, setLogSet, epochStart
+        case putDocument, removeDocument
     }
 
     package static func encode(_ entries: [CatalogEntry]) -> [UInt8] {
@@ -112,6 +114,12 @@ package enum CatalogEntryCodec {
         case .epochStart(let epoch):
             writer.write(epoch)
             return (.epochStart, writer.bytes)
+        case .putDocument(let row):
+            return (.putDocument, RowCodec.encode(row))
+        case .removeDocument(let name):
+            writer.write(name.space.rawValue)
+            writer.write(counted: name.key)
+            return (.removeDocument, writer.bytes)
         }
     }
 
@@ -124,6 +132,7 @@ package enum CatalogEntryCodec {
         switch type {
         case .putBucket: return .putBucket(try RowCodec.decodeBucket(payload))
         case .putVersion: return .putVersion(try RowCodec.decodeVersion(payload))
+        case .putDocument: return .putDocument(try RowCodec.decodeDocument(payload))
         case .removeBucket: mutation = .removeBucket(BucketID(rawValue: try reader.readOrdinal()))
         case .removeVersion:
             let bucket = BucketID(rawValue: try reader.readOrdinal())
@@ -132,6 +141,12 @@ package enum CatalogEntryCodec {
         case .noteSnapshot: mutation = .noteSnapshot(try reader.readSnapshotNote())
         case .setLogSet: mutation = .setLogSet(try reader.readLogSet())
         case .epochStart: mutation = .epochStart(epoch: try reader.read(UInt64.self))
+        case .removeDocument:
+            let raw = try reader.read(UInt8.self)
+            guard let space = DocumentSpace(rawValue: raw) else {
+                throw CatalogError(.unsupportedFormat, "Document space \(raw): written by a newer program.")
+            }
+            mutation = .removeDocument(DocumentName(space, try reader.readCounted()))
         }
         try reader.finish()
         return mutation

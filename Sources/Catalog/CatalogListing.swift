@@ -1,3 +1,4 @@
+package import ContentHashing
 package import StoreModel
 
 /// A page of a bucket's current objects: keys whose newest version isn't a delete marker.
@@ -38,6 +39,11 @@ package struct ObjectHead: Hashable, Sendable {
     package let size: UInt64
     package let etag: String
     package let createdAt: Timestamp
+    /// nil: the bucket's owner.
+    package let owner: String?
+    /// The algorithms of the further checksums ("CRC32C"), and what they are of.
+    package let checksumAlgorithms: [String]
+    package let checksumType: ChecksumType?
 
     package init(
         key: ObjectKey,
@@ -45,7 +51,10 @@ package struct ObjectHead: Hashable, Sendable {
         isNull: Bool,
         size: UInt64,
         etag: String,
-        createdAt: Timestamp
+        createdAt: Timestamp,
+        owner: String? = nil,
+        checksumAlgorithms: [String] = [],
+        checksumType: ChecksumType? = nil
     ) {
         self.key = key
         self.id = id
@@ -53,6 +62,9 @@ package struct ObjectHead: Hashable, Sendable {
         self.size = size
         self.etag = etag
         self.createdAt = createdAt
+        self.owner = owner
+        self.checksumAlgorithms = checksumAlgorithms
+        self.checksumType = checksumType
     }
 
     package init(_ row: VersionRow) {
@@ -62,7 +74,10 @@ package struct ObjectHead: Hashable, Sendable {
             isNull: row.isNull,
             size: row.size,
             etag: row.etag,
-            createdAt: row.createdAt
+            createdAt: row.createdAt,
+            owner: row.attributes.owner,
+            checksumAlgorithms: row.checksums.others.map(\.name),
+            checksumType: row.attributes.checksumType
         )
     }
 }

@@ -131,6 +131,7 @@ package struct VersionRow: Hashable, Sendable {
     package let content: ObjectContent
     package let metadata: ObjectMetadata
     package var tags: [NamedValue]
+    package var attributes: VersionAttributes
     /// The mutation that made this version, so that a retry finds it.
     package let operation: OperationID
     /// The older version of the same key of which this is a copy, when it was made by a restore.
@@ -146,6 +147,7 @@ package struct VersionRow: Hashable, Sendable {
         content: ObjectContent,
         metadata: ObjectMetadata = ObjectMetadata(),
         tags: [NamedValue] = [],
+        attributes: VersionAttributes = .none,
         operation: OperationID,
         restoredFrom: VersionID? = nil
     ) {
@@ -158,6 +160,7 @@ package struct VersionRow: Hashable, Sendable {
         self.content = content
         self.metadata = metadata
         self.tags = tags
+        self.attributes = attributes
         self.operation = operation
         self.restoredFrom = restoredFrom
     }
@@ -217,6 +220,8 @@ package enum CatalogMutation: Hashable, Sendable {
     case noteSnapshot(SnapshotNote)
     case setLogSet(LogSetNote)
     case epochStart(epoch: UInt64)
+    case putDocument(DocumentRow)
+    case removeDocument(DocumentName)
 }
 
 /// What one decision puts into the commit log.

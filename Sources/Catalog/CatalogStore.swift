@@ -80,9 +80,39 @@ package protocol CatalogReader: Sendable {
     func usage(of bucket: BucketID) throws(CatalogError) -> BucketUsage
     /// Versions in the order in which they were made, for audits: bounded pages, resumable at any sequence.
     func versions(afterSequence: UInt64, limit: Int) throws(CatalogError) -> [VersionRow]
+    func document(_ space: DocumentSpace, _ key: [UInt8]) throws(CatalogError) -> DocumentRow?
+    /// Documents whose keys begin with `prefix`, in the order of their keys.
+    /// - Parameter start: no key before this one; empty: from the first.
+    func documents(_ space: DocumentSpace, prefix: [UInt8], from start: [UInt8], limit: Int)
+        throws(CatalogError) -> [DocumentRow]
 }
 
 extension CatalogReader {
+    /// - Parameter last: the key after which to go on; nil: from the first.
+    package func documents(
+        _ space: DocumentSpace,
+        prefix: [UInt8] = [],
+        after last: [UInt8]? = nil,
+        limit: Int
+    ) throws(CatalogError) -> [DocumentRow] {
+        try documents(space, prefix: prefix, from: last.map { $0 + [0] } ?? [], limit: limit)
+    }
+
+    /// Calls `body` with every document of a space under a prefix, in the order of the keys; memory stays bounded.
+    package func forEachDocument(
+        _ space: DocumentSpace,
+        prefix: [UInt8] = [],
+        _ body: (DocumentRow) throws -> Bool
+    ) throws {
+        var last: [UInt8]?
+        while true {
+            let page = try documents(space, prefix: prefix, after: last, limit: 256)
+            for row in page where try !body(row) { return }
+            guard let end = page.last else { return }
+            last = end.key
+        }
+    }
+
     /// Calls `body` with every version after `afterSequence`, oldest first; memory stays bounded. Versions
     /// that are added while it runs are seen; `body` returns false to stop.
     package func forEachVersion(
@@ -112,6 +142,8 @@ extension CatalogReader {
 /// The index of the catalog: the commit log, applied.
 package protocol CatalogStore: CatalogReader {
     var applied: AppliedState { get }
+    /// Advanced with every applied batch; see there.
+    var generations: DocumentGenerations { get }
     /// Applies batches in one transaction. Batches that were applied before are skipped.
     /// - Throws: `.offChain` when a batch doesn't follow, `.stateMismatch` when the state after a batch isn't
     ///   the one it names; nothing of the call is applied then.
@@ -135,12 +167,22 @@ package struct SnapshotSummary: Hashable, Sendable {
     package let state: AppliedState
     package let bucketCount: UInt64
     package let versionCount: UInt64
+    package let documentCount: UInt64
     package let blockCount: UInt64
 
-    package init(state: AppliedState, bucketCount: UInt64, versionCount: UInt64, blockCount: UInt64) {
+    package var rowCount: UInt64 { bucketCount + versionCount + documentCount }
+
+    package init(
+        state: AppliedState,
+        bucketCount: UInt64,
+        versionCount: UInt64,
+        documentCount: UInt64,
+        blockCount: UInt64
+    ) {
         self.state = state
         self.bucketCount = bucketCount
         self.versionCount = versionCount
+        self.documentCount = documentCount
         self.blockCount = blockCount
     }
 }

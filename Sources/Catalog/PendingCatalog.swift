@@ -65,10 +65,17 @@ struct PendingCatalog: Sendable {
         }
     }
 
+    struct DocumentChange: Sendable {
+        let decidedAt: UInt64
+        /// nil: removed.
+        let row: DocumentRow?
+    }
+
     private struct PendingDecision {
         let sequence: UInt64
         let operation: OperationID
         let objects: [ObjectName]
+        let documents: [DocumentName]
         let bucket: BucketName?
     }
 
@@ -76,6 +83,7 @@ struct PendingCatalog: Sendable {
     /// Buckets that a pending decision made, removed or changed, and its sequence.
     private(set) var bucketDecisions: [BucketName: UInt64] = [:]
     private(set) var operations: [OperationID: UInt64] = [:]
+    private(set) var documents: [DocumentName: DocumentChange] = [:]
     /// In order; `first` is the index of the oldest that is still pending.
     private var decisions: [PendingDecision] = []
     private var first = 0
@@ -85,6 +93,7 @@ struct PendingCatalog: Sendable {
     /// Takes up what a decision changed.
     mutating func record(_ entry: CatalogEntry, bucket: BucketName?) {
         var touched: [ObjectName] = []
+        var touchedDocuments: [DocumentName] = []
         for mutation in entry.mutations {
             switch mutation {
             case .putVersion(let row):
@@ -95,6 +104,12 @@ struct PendingCatalog: Sendable {
                 let name = ObjectName(bucket: bucket, key: key)
                 objects[name, default: PendingObject()].set(id, to: nil, decidedAt: entry.sequence)
                 touched.append(name)
+            case .putDocument(let row):
+                documents[row.name] = DocumentChange(decidedAt: entry.sequence, row: row)
+                touchedDocuments.append(row.name)
+            case .removeDocument(let name):
+                documents[name] = DocumentChange(decidedAt: entry.sequence, row: nil)
+                touchedDocuments.append(name)
             case .putBucket, .removeBucket, .noteSnapshot, .setLogSet, .epochStart:
                 break
             }
@@ -106,6 +121,7 @@ struct PendingCatalog: Sendable {
                 sequence: entry.sequence,
                 operation: entry.operation,
                 objects: touched,
+                documents: touchedDocuments,
                 bucket: bucket
             )
         )
@@ -122,6 +138,9 @@ struct PendingCatalog: Sendable {
             }
             if let last = operations[decision.operation], last <= sequence {
                 operations[decision.operation] = nil
+            }
+            for name in decision.documents {
+                if let last = documents[name]?.decidedAt, last <= sequence { documents[name] = nil }
             }
             first += 1
         }

@@ -6,7 +6,7 @@ package import StoreModel
 //
 // Bucket row                               Version row
 //   0   1  0x42                              0   1  0x56
-//   1   1  format of the row: 1              1   1  format of the row: 1
+//   1   1  format of the row: 1              1   1  format of the row: 2 with attributes, else 1
 //   2   1  versioning (VersioningState)      2   2  flags, below
 //   3   1  flags: 1 = has an owner           4   8  bucket
 //   4   8  number                           12   8  version: sequence
@@ -30,16 +30,29 @@ package import StoreModel
 //   128  user metadata: pairs
 //   256  tags: pairs
 //   512  restored from: sequence, nonce
+//  1024  attributes (format 2 has this flag, format 1 doesn't): count in 16 bits, then tag (1 byte) and counted
+//        bytes each, in the order of the tags
+//
+// Document row
+//   0   1  0x44
+//   1   1  format of the row: 1
+//   2   1  space (DocumentSpace)
+//   3   1  flags: 1 = refers to a payload
+//   4   …  key: counted bytes
+//   …   …  body: counted bytes
+//   …   …  payload, if flagged: size (8), manifest
 //
 // Pairs: count in 16 bits, then name and value as text. A flagged list isn't empty.
 // Manifest: one byte 0, count in 16 bits, then (digest, length in 32 bits) each; or
 //           one byte 1, root digest, depth (1 byte), node length (32 bits), chunk count (64 bits).
 
-/// The byte form of buckets and versions, in the commit log, the index and snapshots alike.
+/// The byte form of buckets, versions and documents, in the commit log, the index and snapshots alike.
 package enum RowCodec {
     fileprivate static let bucketTag: UInt8 = 0x42
     fileprivate static let versionTag: UInt8 = 0x56
+    fileprivate static let documentTag: UInt8 = 0x44
     fileprivate static let rowFormat: UInt8 = 1
+    fileprivate static let attributeFormat: UInt8 = 2
 
     fileprivate struct Flags: OptionSet {
         let rawValue: UInt16
@@ -53,7 +66,9 @@ package enum RowCodec {
         static let userMetadata = Flags(rawValue: 128)
         static let tags = Flags(rawValue: 256)
         static let restored = Flags(rawValue: 512)
-        static let all = Flags(rawValue: 1023)
+        static let attributes = Flags(rawValue: 1024)
+        /// Of format 1.
+        static let first = Flags(rawValue: 1023)
     }
 
     package static func encode(_ row: BucketRow) -> [UInt8] {
@@ -72,7 +87,7 @@ package enum RowCodec {
     package static func encode(_ row: VersionRow) -> [UInt8] {
         var writer = ByteWriter(capacity: 320)
         writer.write(versionTag)
-        writer.write(rowFormat)
+        writer.write(row.attributes.isEmpty ? rowFormat : attributeFormat)
         writer.write(flags(of: row).rawValue)
         writer.write(row.bucket.rawValue)
         writer.write(row.id.sequence)
@@ -93,8 +108,44 @@ package enum RowCodec {
             writer.write(source.sequence)
             writer.write(source.nonce)
         }
+        if !row.attributes.isEmpty { writer.write(row.attributes) }
         writer.write(row.manifest)
         return writer.bytes
+    }
+
+    package static func encode(_ row: DocumentRow) -> [UInt8] {
+        var writer = ByteWriter(capacity: 64 + row.key.count + row.body.count)
+        writer.write(documentTag)
+        writer.write(rowFormat)
+        writer.write(row.space.rawValue)
+        writer.write(UInt8(row.payload == nil ? 0 : 1))
+        writer.write(counted: row.key)
+        writer.write(counted: row.body)
+        if let payload = row.payload {
+            writer.write(payload.size)
+            writer.write(payload.manifest)
+        }
+        return writer.bytes
+    }
+
+    package static func decodeDocument(_ bytes: [UInt8]) throws(ByteReader.Failure) -> DocumentRow {
+        var reader = ByteReader(bytes)
+        try reader.expect(tag: documentTag, format: rowFormat, what: "document row")
+        let raw = try reader.read(UInt8.self)
+        guard let space = DocumentSpace(rawValue: raw) else {
+            throw ByteReader.Failure("unknown document space \(raw)")
+        }
+        let flags = try reader.read(UInt8.self)
+        guard flags <= 1 else { throw ByteReader.Failure("unknown flags \(flags) of a document row") }
+        let key = try reader.readCounted()
+        let body = try reader.readCounted()
+        var payload: PayloadReference?
+        if flags == 1 {
+            let size = try reader.read(UInt64.self)
+            payload = PayloadReference(manifest: try reader.readManifest(), size: size)
+        }
+        try reader.finish()
+        return DocumentRow(space: space, key: key, body: body, payload: payload)
     }
 
     package static func decodeBucket(_ bytes: [UInt8]) throws(ByteReader.Failure) -> BucketRow {
@@ -117,10 +168,17 @@ package enum RowCodec {
 
     package static func decodeVersion(_ bytes: [UInt8]) throws(ByteReader.Failure) -> VersionRow {
         var reader = ByteReader(bytes)
-        try reader.expect(tag: versionTag, format: rowFormat, what: "version row")
+        guard try reader.read(UInt8.self) == versionTag else { throw ByteReader.Failure("not a version row") }
+        let format = try reader.read(UInt8.self)
+        guard format == rowFormat || format == attributeFormat else {
+            throw ByteReader.Failure(
+                "a version row of format \(format); this program knows \(rowFormat) and \(attributeFormat)"
+            )
+        }
         let flags = Flags(rawValue: try reader.read(UInt16.self))
-        guard flags.isSubset(of: .all) else {
-            throw ByteReader.Failure("unknown flags \(flags.rawValue) of a version row")
+        let known = format == rowFormat ? flags : flags.subtracting(.attributes)
+        guard known.isSubset(of: .first), format == rowFormat || flags.contains(.attributes) else {
+            throw ByteReader.Failure("unknown flags \(flags.rawValue) of a version row of format \(format)")
         }
         let bucket = BucketID(rawValue: try reader.readOrdinal())
         let id = try reader.readVersionID()
@@ -139,6 +197,7 @@ package enum RowCodec {
         if flags.contains(.userMetadata) { metadata.userMetadata = try reader.readPairs() }
         let tags = flags.contains(.tags) ? try reader.readPairs() : []
         let restoredFrom = flags.contains(.restored) ? try reader.readVersionID() : nil
+        let attributes = flags.contains(.attributes) ? try reader.readAttributes() : .none
         let manifest = try reader.readManifest()
         try reader.finish()
         return VersionRow(
@@ -151,6 +210,7 @@ package enum RowCodec {
             content: ObjectContent(size: size, etag: etag, checksums: checksums, manifest: manifest),
             metadata: metadata,
             tags: tags,
+            attributes: attributes,
             operation: operation,
             restoredFrom: restoredFrom
         )
@@ -158,6 +218,7 @@ package enum RowCodec {
 
     /// Whether bytes look like a version row rather than a bucket row.
     package static func isVersion(_ bytes: [UInt8]) -> Bool { bytes.first == versionTag }
+    package static func isDocument(_ bytes: [UInt8]) -> Bool { bytes.first == documentTag }
 
     private static func flags(of row: VersionRow) -> Flags {
         var flags: Flags = []
@@ -171,6 +232,7 @@ package enum RowCodec {
         if !row.userMetadata.isEmpty { flags.insert(.userMetadata) }
         if !row.tags.isEmpty { flags.insert(.tags) }
         if row.restoredFrom != nil { flags.insert(.restored) }
+        if !row.attributes.isEmpty { flags.insert(.attributes) }
         return flags
     }
 }
@@ -185,6 +247,14 @@ extension ByteWriter {
         for pair in pairs {
             write(text: pair.name)
             write(text: pair.value)
+        }
+    }
+
+    mutating func write(_ attributes: VersionAttributes) {
+        write(UInt16(attributes.list.count))
+        for attribute in attributes.list {
+            write(attribute.tag)
+            write(counted: attribute.bytes)
         }
     }
 
@@ -256,6 +326,18 @@ extension ByteReader {
             pairs.append(NamedValue(name, try readText()))
         }
         return pairs
+    }
+
+    mutating func readAttributes() throws(Failure) -> VersionAttributes {
+        let count = try read(UInt16.self)
+        guard count > 0 else { throw Failure("no attributes where some were announced") }
+        var list: [VersionAttribute] = []
+        for _ in 0..<count {
+            let tag = try read(UInt8.self)
+            guard list.last.map({ $0.tag < tag }) ?? true else { throw Failure("attributes out of order") }
+            list.append(VersionAttribute(tag: tag, bytes: try readCounted()))
+        }
+        return VersionAttributes(ordered: list)
     }
 
     mutating func readManifest() throws(Failure) -> ManifestReference {

@@ -71,6 +71,32 @@ enum RowLimits {
         }
     }
 
+    static func check(_ attributes: VersionAttributes) throws(StoreError) {
+        try check(owner: attributes.owner)
+        let size = attributes.list.reduce(0) { $0 + 5 + $1.bytes.count }
+        guard size <= Limits.attributeSizeMax else {
+            throw StoreError(
+                .metadataTooLarge,
+                "The attributes have \(size) bytes; at most \(Limits.attributeSizeMax) are allowed."
+            )
+        }
+    }
+
+    static func check(document key: [UInt8], body: [UInt8]) throws(StoreError) {
+        guard (1...Limits.documentKeySizeMax).contains(key.count) else {
+            throw StoreError(
+                .invalidArgument,
+                "The key of a document has \(key.count) bytes; 1 to \(Limits.documentKeySizeMax) are allowed."
+            )
+        }
+        guard body.count <= Limits.documentBodySizeMax else {
+            throw StoreError(
+                .entityTooLarge,
+                "A document has \(body.count) bytes; at most \(Limits.documentBodySizeMax) are allowed."
+            )
+        }
+    }
+
     static func check(owner: String?) throws(StoreError) {
         guard (owner?.utf8.count ?? 0) <= ownerSizeMax else {
             throw StoreError(.invalidArgument, "The owner's name has more than \(ownerSizeMax) bytes.")

@@ -5,7 +5,7 @@ internal import StoreModel
 // little-endian.
 //
 //   0   4  magic "HFCS"
-//   4   1  format major: 1 (another one is refused)
+//   4   1  format major: 2; 1 is read as well (another one is refused)
 //   5   1  format minor: 0 (unknown minors may be read)
 //   6   1  kind: 1 head, 2 rows, 3 end
 //   7   1  zero
@@ -14,9 +14,11 @@ internal import StoreModel
 //  20   …  payload
 //   …   8  XXH3-64 of everything before it
 //
-// Head: applied state (length in 32 bits, bytes); number of buckets (8); number of versions (8).
+// Head: applied state (length in 32 bits, bytes); number of buckets (8); number of versions (8); number of
+//       documents (8; not in format 1).
 // Rows: number of rows (4); each row: length in 32 bits, bytes. Buckets come first, by number; then versions,
-//       by sequence. That is one order for one state, so equal catalogs have equal snapshots.
+//       by sequence; then documents, by space and key. That is one order for one state, so equal catalogs have
+//       equal snapshots.
 // End:  number of blocks before it (8); state hash of the rows (16), which must be the applied state's.
 
 /// The byte form of catalog snapshots.
@@ -28,7 +30,8 @@ package enum SnapshotCodec {
     package static let blockSizeMax = 2 << 20
 
     fileprivate static let magic: [UInt8] = Array("HFCS".utf8)
-    fileprivate static let major: UInt8 = 1
+    fileprivate static let major: UInt8 = 2
+    fileprivate static let majorMin: UInt8 = 1
     fileprivate static let minor: UInt8 = 0
     fileprivate static let headerSize = 20
     fileprivate static let checksumSize = 8
@@ -49,17 +52,20 @@ package enum SnapshotCodec {
         return writer.bytes
     }
 
-    fileprivate static func open(_ block: [UInt8], number: UInt64) throws -> (Kind, ArraySlice<UInt8>) {
+    fileprivate static func open(
+        _ block: [UInt8],
+        number: UInt64
+    ) throws -> (Kind, ArraySlice<UInt8>, major: UInt8) {
         guard block.count >= headerSize + checksumSize, block.count <= blockSizeMax, block.starts(with: magic)
         else { throw CatalogError(.damaged, "Block \(number) of a snapshot isn't one.") }
         var tail = ByteReader(block.suffix(checksumSize))
         guard try tail.read(UInt64.self) == BlockChecksum.xxh3(block.dropLast(checksumSize)) else {
             throw CatalogError(.damaged, "Block \(number) of a snapshot has a wrong checksum.")
         }
-        guard block[4] == major else {
+        guard (majorMin...major).contains(block[4]) else {
             throw CatalogError(
                 .unsupportedFormat,
-                "A snapshot of format \(block[4]).\(block[5]); this program reads \(major)."
+                "A snapshot of format \(block[4]).\(block[5]); this program reads \(majorMin) to \(major)."
             )
         }
         var reader = ByteReader(block[6..<headerSize])
@@ -74,7 +80,7 @@ package enum SnapshotCodec {
         guard Int(try reader.read(UInt32.self)) == payload.count else {
             throw CatalogError(.damaged, "Block \(number) of a snapshot has another length than it says.")
         }
-        return (kind, payload)
+        return (kind, payload, block[4])
     }
 }
 
@@ -83,6 +89,7 @@ package struct SnapshotWriter {
     private let state: AppliedState
     private let bucketCount: UInt64
     private let versionCount: UInt64
+    private let documentCount: UInt64
     private var blockCount: UInt64 = 0
     private var rows = ByteWriter(capacity: SnapshotCodec.blockSizeTarget + 4096)
     private var rowsInBlock: UInt32 = 0
@@ -95,16 +102,19 @@ package struct SnapshotWriter {
         state: AppliedState,
         bucketCount: UInt64,
         versionCount: UInt64,
+        documentCount: UInt64 = 0,
         sink: @escaping ([UInt8]) throws -> Void
     ) throws {
         self.state = state
         self.bucketCount = bucketCount
         self.versionCount = versionCount
+        self.documentCount = documentCount
         self.sink = sink
         var writer = ByteWriter()
         writer.write(counted: AppliedStateCodec.encode(state))
         writer.write(bucketCount)
         writer.write(versionCount)
+        writer.write(documentCount)
         try put(.head, writer.bytes)
     }
 
@@ -121,10 +131,11 @@ package struct SnapshotWriter {
     /// - Throws: `CatalogError` with `.damaged` when the rows aren't the state's.
     package mutating func finish() throws -> SnapshotSummary {
         try flush()
-        guard rowCount == bucketCount + versionCount, hash == state.stateHash else {
+        let expected = bucketCount + versionCount + documentCount
+        guard rowCount == expected, hash == state.stateHash else {
             throw CatalogError(
                 .damaged,
-                "The rows (\(rowCount), hash \(hash)) aren't those of the state (\(bucketCount + versionCount),"
+                "The rows (\(rowCount), hash \(hash)) aren't those of the state (\(expected),"
                     + " hash \(state.stateHash))."
             )
         }
@@ -136,6 +147,7 @@ package struct SnapshotWriter {
             state: state,
             bucketCount: bucketCount,
             versionCount: versionCount,
+            documentCount: documentCount,
             blockCount: blockCount
         )
     }
@@ -168,12 +180,22 @@ package struct SnapshotReader {
     package enum Row: Sendable {
         case bucket(BucketRow)
         case version(VersionRow)
+        case document(DocumentRow)
+    }
+
+    private struct Head {
+        let state: AppliedState
+        let bucketCount: UInt64
+        let versionCount: UInt64
+        let documentCount: UInt64
     }
 
     private var blockNumber: UInt64 = 0
-    private var head: (state: AppliedState, bucketCount: UInt64, versionCount: UInt64)?
+    private var head: Head?
     private var bucketCount: UInt64 = 0
     private var versionCount: UInt64 = 0
+    private var documentCount: UInt64 = 0
+    private var lastDocument: DocumentName?
     private var lastBucket: BucketID?
     private var lastSequence: UInt64 = 0
     private var hash = StateHash.zero
@@ -186,13 +208,13 @@ package struct SnapshotReader {
     package mutating func read(_ block: [UInt8]) throws(CatalogError) -> Part {
         do {
             guard !isFinished else { throw CatalogError(.damaged, "A snapshot goes on after its end.") }
-            let (kind, payload) = try SnapshotCodec.open(block, number: blockNumber)
+            let (kind, payload, major) = try SnapshotCodec.open(block, number: blockNumber)
             guard (kind == .head) == (blockNumber == 0) else {
                 throw CatalogError(.damaged, "The head of a snapshot isn't its first block.")
             }
             blockNumber += 1
             switch kind {
-            case .head: return try readHead(payload)
+            case .head: return try readHead(payload, major)
             case .rows: return try readRows(payload)
             case .end: return try readEnd(payload)
             }
@@ -203,11 +225,18 @@ package struct SnapshotReader {
         }
     }
 
-    private mutating func readHead(_ payload: ArraySlice<UInt8>) throws -> Part {
+    private mutating func readHead(_ payload: ArraySlice<UInt8>, _ major: UInt8) throws -> Part {
         var reader = ByteReader(payload)
         let state = try AppliedStateCodec.decode(try reader.readCounted())
         let buckets = try reader.read(UInt64.self)
-        head = (state, buckets, try reader.read(UInt64.self))
+        let versions = try reader.read(UInt64.self)
+        let documents = major > 1 ? try reader.read(UInt64.self) : 0
+        head = Head(
+            state: state,
+            bucketCount: buckets,
+            versionCount: versions,
+            documentCount: documents
+        )
         try reader.finish()
         return .head(state)
     }
@@ -228,15 +257,24 @@ package struct SnapshotReader {
     private mutating func readRow(_ bytes: [UInt8]) throws -> Row {
         if RowCodec.isVersion(bytes) {
             let row = try RowCodec.decodeVersion(bytes)
-            guard row.id.sequence > lastSequence else {
+            guard row.id.sequence > lastSequence, documentCount == 0 else {
                 throw CatalogError(.damaged, "The versions of a snapshot are out of order.")
             }
             lastSequence = row.id.sequence
             versionCount += 1
             return .version(row)
         }
+        if RowCodec.isDocument(bytes) {
+            let row = try RowCodec.decodeDocument(bytes)
+            guard lastDocument.map({ $0 < row.name }) ?? true else {
+                throw CatalogError(.damaged, "The documents of a snapshot are out of order.")
+            }
+            lastDocument = row.name
+            documentCount += 1
+            return .document(row)
+        }
         let row = try RowCodec.decodeBucket(bytes)
-        guard versionCount == 0, lastBucket.map({ $0 < row.id }) ?? true else {
+        guard versionCount == 0, documentCount == 0, lastBucket.map({ $0 < row.id }) ?? true else {
             throw CatalogError(.damaged, "The buckets of a snapshot are out of order.")
         }
         lastBucket = row.id
@@ -250,7 +288,8 @@ package struct SnapshotReader {
         let endHash = try reader.readStateHash()
         try reader.finish()
         guard let head, blocks == blockNumber - 1, head.bucketCount == bucketCount,
-            head.versionCount == versionCount, endHash == hash, head.state.stateHash == hash
+            head.versionCount == versionCount, head.documentCount == documentCount, endHash == hash,
+            head.state.stateHash == hash
         else { throw CatalogError(.damaged, "A snapshot's rows aren't the ones that it announces.") }
         isFinished = true
         return .end(
@@ -258,6 +297,7 @@ package struct SnapshotReader {
                 state: head.state,
                 bucketCount: bucketCount,
                 versionCount: versionCount,
+                documentCount: documentCount,
                 blockCount: blockNumber
             )
         )

@@ -25,6 +25,7 @@ package struct StateHash: Hashable, Sendable, BitwiseCopyable, CustomStringConve
 
     package init(of row: VersionRow) { self.init(ofRow: RowCodec.encode(row)) }
     package init(of row: BucketRow) { self.init(ofRow: RowCodec.encode(row)) }
+    package init(of row: DocumentRow) { self.init(ofRow: RowCodec.encode(row)) }
 
     package static func + (left: StateHash, right: StateHash) -> StateHash {
         StateHash(high: left.high &+ right.high, low: left.low &+ right.low)

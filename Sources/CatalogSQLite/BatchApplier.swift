@@ -13,6 +13,8 @@ struct BatchApplier {
     private let tables: RowTables
     private(set) var state: AppliedState
     private var usages: [BucketID: BucketUsage] = [:]
+    /// Whose generations the batches advance.
+    private(set) var spaces: Set<DocumentSpace> = []
 
     init(_ database: Database, state: AppliedState) {
         self.database = database
@@ -52,6 +54,7 @@ struct BatchApplier {
         switch row {
         case .bucket(let row): try put(row)
         case .version(let row): try add(row)
+        case .document(let row): try put(row)
         }
     }
 
@@ -79,7 +82,39 @@ struct BatchApplier {
             state.snapshots = Array(([note] + state.snapshots).prefix(AppliedStateCodec.snapshotCountMax))
         case .setLogSet(let note): state.logSet = note
         case .epochStart: break
+        case .putDocument(let row): try put(row)
+        case .removeDocument(let name): try remove(name)
         }
+        if let space = mutation.space { spaces.insert(space) }
+    }
+
+    // MARK: Documents
+
+    private mutating func put(_ row: DocumentRow) throws {
+        if let old = try tables.document(row.name) { state.stateHash -= StateHash(of: old) }
+        let bytes = RowCodec.encode(row)
+        let hash = StateHash(ofRow: bytes)
+        let query = try Query(
+            database,
+            "INSERT OR REPLACE INTO documents (space, key, bytes, checksum) VALUES (?, ?, ?, ?)"
+        )
+        query.bind(1, UInt64(row.space.rawValue))
+        query.bind(2, row.key)
+        query.bind(3, bytes)
+        query.bind(4, hash.low)
+        try query.run()
+        state.stateHash += hash
+    }
+
+    private mutating func remove(_ name: DocumentName) throws {
+        guard let old = try tables.document(name) else {
+            throw CatalogError(.damaged, "A document of \(name.space) is to be removed but isn't there.")
+        }
+        let query = try Query(database, "DELETE FROM documents WHERE space = ? AND key = ?")
+        query.bind(1, UInt64(name.space.rawValue))
+        query.bind(2, name.key)
+        try query.run()
+        state.stateHash -= StateHash(of: old)
     }
 
     // MARK: Buckets

@@ -3,7 +3,7 @@ internal import ContentHashing
 internal import GRDB
 internal import StoreModel
 
-// The index's SQLite file, format 1.
+// The index's SQLite file, format 2.
 //
 //   buckets   number, name, row bytes, checksum
 //   versions  sequence (the row's place in the file too: new versions are appended), bucket, key,
@@ -11,6 +11,7 @@ internal import StoreModel
 //   heads     bucket, key, head bytes: the newest versions that are objects, for listings and for
 //             reads of the newest
 //   usage     bucket, usage bytes
+//   documents space, key, row bytes, checksum (since format 2)
 //   state     one row: applied state, checksum, and whether an import is under way
 //
 // Row bytes are `RowCodec`'s and their checksum is the low word of their XXH3-128, whose sum is the state
@@ -22,7 +23,7 @@ internal import StoreModel
 enum CatalogSchema {
     static let applicationID: Int32 = 0x4846_4354
     /// The newest format that this program writes and reads.
-    static let format: UInt16 = 1
+    static let format: UInt16 = 2
 
     static func userVersion(of format: UInt16) -> Int32 {
         Int32(bitPattern: UInt32(format) | UInt32(~format) << 16)
@@ -62,7 +63,16 @@ enum CatalogSchema {
     }
 
     /// `migrations[n]` brings format n + 1 to n + 2.
-    private static let migrations: [@Sendable (Database) throws -> Void] = []
+    private static let migrations: [@Sendable (Database) throws -> Void] = [
+        // A row of format 1 has nothing that its head would have to know in format 2.
+        { try $0.execute(sql: documentTable) }
+    ]
+
+    private static let documentTable = """
+        CREATE TABLE documents (
+            space INTEGER NOT NULL, key BLOB NOT NULL, bytes BLOB NOT NULL, checksum INTEGER NOT NULL,
+            PRIMARY KEY (space, key)) WITHOUT ROWID;
+        """
 
     private static func setFormat(_ database: Database) throws {
         let version = userVersion(of: format)
@@ -86,6 +96,7 @@ enum CatalogSchema {
                     bucket INTEGER NOT NULL, key BLOB NOT NULL, head BLOB NOT NULL,
                     PRIMARY KEY (bucket, key)) WITHOUT ROWID;
                 CREATE TABLE usage (bucket INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+                \(documentTable)
                 CREATE TABLE state (
                     one INTEGER PRIMARY KEY CHECK (one = 1), bytes BLOB NOT NULL, checksum INTEGER NOT NULL,
                     importing INTEGER NOT NULL);

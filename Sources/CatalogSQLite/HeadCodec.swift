@@ -2,8 +2,10 @@ internal import Catalog
 internal import ContentHashing
 internal import StoreModel
 
-// Head:  sequence (8), nonce (8), flags (1: 1 = null version), created at (8), size (8), ETag (text),
-// checksum (8). Usage: objects (8), their bytes (8), versions (8), their bytes (8), delete markers (8),
+// Head:  sequence (8), nonce (8), flags (1), created at (8), size (8), ETag (text), the parts that the flags
+// name, checksum (8). Flags: 1 null version; 2 owner: text; 4 further checksums: their type (1; 0 = none), their
+// number (1), their algorithms (text each).
+// Usage: objects (8), their bytes (8), versions (8), their bytes (8), delete markers (8),
 // checksum (8). The checksum is the XXH3-64 of the bucket (8), the key (none for usage) and everything before
 // it.
 
@@ -13,10 +15,19 @@ enum HeadCodec {
         var writer = ByteWriter(capacity: 96)
         writer.write(head.id.sequence)
         writer.write(head.id.nonce)
-        writer.write(UInt8(head.isNull ? 1 : 0))
+        let hasChecksums = head.checksumType != nil || !head.checksumAlgorithms.isEmpty
+        let flags = (head.isNull ? 1 : 0) | (head.owner == nil ? 0 : 2) | (hasChecksums ? 4 : 0)
+        writer.write(UInt8(flags))
         writer.write(head.createdAt.milliseconds)
         writer.write(head.size)
         writer.write(text: head.etag)
+        if let owner = head.owner { writer.write(text: owner) }
+        if hasChecksums {
+            writer.write(head.checksumType?.rawValue ?? 0)
+            let algorithms = head.checksumAlgorithms.prefix(Int(UInt8.max))
+            writer.write(UInt8(algorithms.count))
+            for algorithm in algorithms { writer.write(text: algorithm) }
+        }
         writer.write(checksum(of: writer.bytes[...], bucket: bucket, key: head.key.bytes))
         return writer.bytes
     }
@@ -30,6 +41,14 @@ enum HeadCodec {
             let createdAt = Timestamp(milliseconds: try reader.read(Int64.self))
             let size = try reader.read(UInt64.self)
             let etag = try reader.readText()
+            let owner: String? = flags & 2 == 0 ? nil : try reader.readText()
+            var algorithms: [String] = []
+            var type: ChecksumType?
+            if flags & 4 != 0 {
+                type = ChecksumType(rawValue: try reader.read(UInt8.self))
+                let count = try reader.read(UInt8.self)
+                for _ in 0..<count { algorithms.append(try reader.readText()) }
+            }
             try reader.finish()
             return ObjectHead(
                 key: try ObjectKey(bytes: key),
@@ -37,7 +56,10 @@ enum HeadCodec {
                 isNull: flags & 1 == 1,
                 size: size,
                 etag: etag,
-                createdAt: createdAt
+                createdAt: createdAt,
+                owner: owner,
+                checksumAlgorithms: algorithms,
+                checksumType: type
             )
         } catch {
             throw CatalogError(.damaged, "The head of \(quoted(key)) can't be read: \(error).", cause: error)

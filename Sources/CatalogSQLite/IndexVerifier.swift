@@ -21,6 +21,9 @@ struct IndexVerifier {
             hash += StateHash(ofRow: try RowTables.bytes(versions))
             versionCount += 1
         }
+        let documents = try Query(database, "SELECT bytes, checksum FROM documents")
+        defer { documents.reset() }
+        while try documents.step() { hash += StateHash(ofRow: try RowTables.bytes(documents)) }
         guard hash == state.stateHash else {
             throw CatalogError(.damaged, "The rows have the hash \(hash), not \(state.stateHash).")
         }
@@ -62,6 +65,7 @@ struct IndexVerifier {
             throw CatalogError(.damaged, "SQLite finds: \(findings.joined(separator: "; ")).")
         }
         try verifyRows(against: state)
+        try verifyDocuments()
         var counted: [BucketID: BucketUsage] = [:]
         let tables = RowTables(database: database)
         let query = try Query(
@@ -89,6 +93,18 @@ struct IndexVerifier {
         }
         guard try usages().filter({ !$0.value.isEmpty }) == counted else {
             throw CatalogError(.damaged, "The usage isn't what the rows come to.")
+        }
+    }
+
+    /// That each document stands where its row says.
+    private func verifyDocuments() throws {
+        let query = try Query(database, "SELECT bytes, checksum, space, key FROM documents")
+        defer { query.reset() }
+        while try query.step() {
+            let row = try RowTables.document(query)
+            guard UInt64(row.space.rawValue) == query.integer(2), row.key == query.bytes(3) else {
+                throw CatalogError(.damaged, "A document of \(row.space) stands in the wrong place.")
+            }
         }
     }
 

@@ -145,6 +145,44 @@ struct RowTables {
         return rows
     }
 
+    func document(_ name: DocumentName) throws -> DocumentRow? {
+        let query = try Query(database, "SELECT bytes, checksum FROM documents WHERE space = ? AND key = ?")
+        query.bind(1, UInt64(name.space.rawValue))
+        query.bind(2, name.key)
+        defer { query.reset() }
+        guard try query.step() else { return nil }
+        let row = try Self.document(query)
+        guard row.name == name else {
+            throw CatalogError(.damaged, "A document of \(name.space) holds another's row.")
+        }
+        return row
+    }
+
+    func documents(
+        _ space: DocumentSpace,
+        prefix: [UInt8],
+        from start: [UInt8],
+        limit: Int
+    ) throws -> [DocumentRow] {
+        let query = try Query(
+            database,
+            "SELECT bytes, checksum, key FROM documents WHERE space = ? AND key >= ? ORDER BY key"
+        )
+        query.bind(1, UInt64(space.rawValue))
+        query.bind(2, KeyBounds.precedes(start, prefix) ? prefix : start)
+        defer { query.reset() }
+        var rows: [DocumentRow] = []
+        while rows.count < limit, try query.step() {
+            let row = try Self.document(query)
+            guard row.space == space, row.key == query.bytes(2) else {
+                throw CatalogError(.damaged, "A document of \(space) holds another's row.")
+            }
+            guard row.key.starts(with: prefix) else { break }
+            rows.append(row)
+        }
+        return rows
+    }
+
     /// The row's bytes, checked, from columns `column` (bytes) and `column + 1` (checksum).
     static func bytes(_ query: Query, column: Int32 = 0) throws -> [UInt8] {
         let bytes = query.bytes(column)
@@ -167,6 +205,14 @@ struct RowTables {
             return try RowCodec.decodeBucket(try bytes(query, column: column))
         } catch let error as ByteReader.Failure {
             throw CatalogError(.damaged, "A bucket row can't be read: \(error.description).", cause: error)
+        }
+    }
+
+    static func document(_ query: Query, column: Int32 = 0) throws -> DocumentRow {
+        do {
+            return try RowCodec.decodeDocument(try bytes(query, column: column))
+        } catch let error as ByteReader.Failure {
+            throw CatalogError(.damaged, "A document can't be read: \(error.description).", cause: error)
         }
     }
 }

@@ -12,11 +12,13 @@ extension SQLiteCatalog {
                     state: state,
                     bucketCount: try UInt64.fetchOne(database, sql: "SELECT count(*) FROM buckets") ?? 0,
                     versionCount: try UInt64.fetchOne(database, sql: "SELECT count(*) FROM versions") ?? 0,
+                    documentCount: try UInt64.fetchOne(database, sql: "SELECT count(*) FROM documents") ?? 0,
                     sink: sink
                 )
                 for sql in [
                     "SELECT bytes, checksum FROM buckets ORDER BY number",
                     "SELECT bytes, checksum FROM versions ORDER BY sequence",
+                    "SELECT bytes, checksum FROM documents ORDER BY space, key",
                 ] {
                     let query = try Query(database, sql)
                     defer { query.reset() }
@@ -63,6 +65,7 @@ extension SQLiteCatalog {
                         try StateRow.write(summary.state, isImporting: false, database)
                         return summary.state
                     }
+                    generations.advance(DocumentSpace.allCases)
                     return summary
                 }
             }

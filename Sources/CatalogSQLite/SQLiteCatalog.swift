@@ -45,6 +45,7 @@ package final class SQLiteCatalog: CatalogStore {
         var isClosed = false
     }
 
+    package let generations = DocumentGenerations()
     let pool: DatabasePool
     private let state: Mutex<State>
     /// Held while a transaction writes, so that the state that it starts from is the last one's.
@@ -114,23 +115,27 @@ package final class SQLiteCatalog: CatalogStore {
 
     package func apply(_ batches: [AppliedBatch]) throws(CatalogError) {
         guard !batches.isEmpty else { return }
+        var spaces: Set<DocumentSpace> = []
         try write { database, state in
             var applier = BatchApplier(database, state: state)
             var isChanged = false
             for batch in batches where try applier.apply(batch) { isChanged = true }
             if isChanged { try applier.finish() }
+            spaces = applier.spaces
             return applier.state
         }
+        generations.advance(spaces)
     }
 
     package func reset() throws(CatalogError) {
         try write { database, _ in
-            for table in ["heads", "versions", "buckets", "usage"] {
+            for table in ["heads", "versions", "buckets", "usage", "documents"] {
                 try database.execute(sql: "DELETE FROM \(table)")
             }
             try StateRow.write(.empty, isImporting: false, database)
             return .empty
         }
+        generations.advance(DocumentSpace.allCases)
     }
 
     /// Runs one write transaction; the state that `body` returns becomes the applied one when it is
@@ -233,5 +238,20 @@ package final class SQLiteCatalog: CatalogStore {
 
     package func versions(afterSequence: UInt64, limit: Int) throws(CatalogError) -> [VersionRow] {
         try read { try RowTables(database: $0).versions(afterSequence: afterSequence, limit: limit) }
+    }
+
+    package func document(_ space: DocumentSpace, _ key: [UInt8]) throws(CatalogError) -> DocumentRow? {
+        try read { try RowTables(database: $0).document(DocumentName(space, key)) }
+    }
+
+    package func documents(
+        _ space: DocumentSpace,
+        prefix: [UInt8],
+        from start: [UInt8],
+        limit: Int
+    ) throws(CatalogError) -> [DocumentRow] {
+        try read {
+            try RowTables(database: $0).documents(space, prefix: prefix, from: start, limit: limit)
+        }
     }
 }

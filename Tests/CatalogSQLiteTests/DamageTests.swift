@@ -120,8 +120,8 @@ import Testing
         let directory = try TemporaryDirectory()
         let path = directory.file("catalog.sqlite")
         try filled(path).store.close()
-        // Format 2 with its complement in the high half.
-        try edit(path, "PRAGMA user_version = \(Int32(bitPattern: 0xFFFD_0002))")
+        // Format 3 with its complement in the high half.
+        try edit(path, "PRAGMA user_version = \(Int32(bitPattern: 0xFFFC_0003))")
         let before = try Data(contentsOf: URL(fileURLWithPath: path))
         do {
             _ = try SQLiteCatalog(path: path)
@@ -129,7 +129,7 @@ import Testing
         } catch {
             #expect(error.code == .unsupportedFormat)
             #expect(!error.needsRebuild)
-            #expect(error.message.contains("format 2"))
+            #expect(error.message.contains("format 3"))
         }
         #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == before)
     }

@@ -28,7 +28,7 @@ import Testing
             let bucket = random.element(buckets)
             let key = random.element(keys)
             number += 1
-            switch random.below(40) {
+            switch random.below(50) {
             case 0:
                 return .createBucket(bucket, versioning: random.element(VersioningState.allCases), owner: nil)
             case 1: return .deleteBucket(bucket)
@@ -64,10 +64,54 @@ import Testing
                         conditions: conditions()
                     )
                 )
-            default:
+            case 36..<40:
                 return .setTags(
                     VersionAddress(bucket: bucket, key: key, selector: selector()),
                     [NamedValue("set", "\(random.below(3))")]
+                )
+            case 40..<42:
+                return .setAttributes(
+                    VersionAddress(bucket: bucket, key: key, selector: selector()),
+                    [AttributeChange(.legalHold, [random.chance(3) ? 1 : 0])]
+                )
+            case 42:
+                let body: [UInt8]? = random.chance(3) ? nil : [UInt8(random.below(3))]
+                return .setBucketSettings(
+                    bucket,
+                    [BucketSetting(name: random.element(["policy", "cors"]), body: body)]
+                )
+            default: return .documents(writes())
+            }
+        }
+
+        private func writes() -> [DocumentWrite] {
+            var names: Set<DocumentName> = []
+            for _ in 0...random.below(3) {
+                names.insert(
+                    DocumentName(random.element([.account, .upload]), [UInt8(random.below(4)), 0xFF])
+                )
+            }
+            return names.sorted().map { name in
+                let body: [UInt8] = [UInt8(random.below(3))]
+                let expectation: DocumentExpectation =
+                    switch random.below(6) {
+                    case 0: .absent
+                    case 1: .present
+                    case 2: .equals(body)
+                    default: .any
+                    }
+                let change: DocumentWrite.Change =
+                    switch random.below(5) {
+                    case 0: .keep
+                    case 1: .remove
+                    default: .put(body: body, payload: nil)
+                    }
+                return DocumentWrite(
+                    space: name.space,
+                    key: name.key,
+                    expectation: expectation,
+                    change: change,
+                    refusal: .noSuchUpload
                 )
             }
         }
@@ -168,10 +212,23 @@ import Testing
         try store.verify()
         #expect(store.applied.stateHash == pipeline.decider.stateHash, place)
         #expect(try store.buckets().map(\.name) == model.buckets.keys.sorted(), place)
+        for space in [DocumentSpace.account, .upload] {
+            let expected = model.documents.filter { $0.key.space == space }.sorted { $0.key < $1.key }
+            let found = try store.documents(space, limit: .max)
+            #expect(found.map(\.name) == expected.map(\.key), place)
+            #expect(found.map(\.body) == expected.map(\.value), place)
+        }
         for (name, bucket) in model.buckets {
             let row = try #require(try store.bucket(named: name), place)
             #expect(row.versioning == bucket.versioning, place)
             #expect(try store.bucket(id: row.id) == row, place)
+            let prefix = BucketSettingKey.prefix(row.id)
+            let settings = try store.documents(.bucketSetting, prefix: prefix, limit: .max)
+            let names = settings.map { BucketSettingKey.name(of: $0.key) }
+            #expect(names == bucket.settings.keys.sorted(), place)
+            for document in settings {
+                #expect(bucket.settings[BucketSettingKey.name(of: document.key)] == document.body, place)
+            }
             var usage = BucketUsage()
             for (key, versions) in bucket.keys {
                 let history = try store.log(bucket: row.id, key: key, before: nil, limit: .max)
@@ -207,7 +264,8 @@ import Testing
             isMarker: row.isDeleteMarker,
             etag: row.etag,
             size: row.size,
-            tags: row.tags
+            tags: row.tags,
+            isHeld: row.attributes.legalHold == true
         )
     }
 

@@ -10,12 +10,14 @@ struct ReferenceModel {
         let etag: String
         let size: UInt64
         var tags: [NamedValue]
+        var isHeld = false
     }
 
     struct Bucket {
         var versioning: VersioningState
         /// Oldest first; no empty lists.
         var keys: [ObjectKey: [Version]] = [:]
+        var settings: [String: [UInt8]] = [:]
     }
 
     struct Effect: Equatable {
@@ -24,11 +26,12 @@ struct ReferenceModel {
     }
 
     var buckets: [BucketName: Bucket] = [:]
+    var documents: [DocumentName: [UInt8]] = [:]
 
     /// - Parameter id: what a new version gets.
     mutating func perform(_ command: CatalogCommand, id: VersionID) -> Result<Effect, Failure> {
         switch command {
-        case .createBucket(let name, let versioning, _):
+        case .createBucket(let name, let versioning, _, _):
             guard buckets[name] == nil else { return .failure(.init(.bucketAlreadyExists)) }
             buckets[name] = Bucket(versioning: versioning)
             return .success(Effect())
@@ -45,24 +48,29 @@ struct ReferenceModel {
         case .putObject(let put):
             guard buckets[put.bucket] != nil else { return .failure(.init(.noSuchBucket)) }
             if let failure = check(put.conditions, put.bucket, put.key) { return .failure(failure) }
+            if isNullVersionHeld(put.bucket, put.key) { return .failure(.init(.objectLocked)) }
             return .success(add(put.bucket, put.key, id, put.content, put.tags))
         case .deleteObject(let name, let key, let conditions):
             guard buckets[name] != nil else { return .failure(.init(.noSuchBucket)) }
             if let failure = check(conditions, name, key) { return .failure(failure) }
+            if isNullVersionHeld(name, key) { return .failure(.init(.objectLocked)) }
             return .success(delete(name, key, id))
-        case .deleteVersion(let address):
+        case .deleteVersion(let address, _, _):
             guard buckets[address.bucket] != nil else { return .failure(.init(.noSuchBucket)) }
             guard let version = find(address) else { return .success(Effect()) }
+            guard !version.isHeld else { return .failure(.init(.objectLocked)) }
             remove(version.id, address.bucket, address.key)
             return .success(Effect(made: nil, removed: version.id))
         case .restore(let name, let key, let source):
-            return existing(VersionAddress(bucket: name, key: key, selector: .id(source))).map {
-                add(name, key, id, $0.etag, $0.size, $0.tags)
+            return existing(VersionAddress(bucket: name, key: key, selector: .id(source))).flatMap {
+                if isNullVersionHeld(name, key) { return .failure(.init(.objectLocked)) }
+                return .success(add(name, key, id, $0.etag, $0.size, $0.tags))
             }
         case .copy(let copy):
             return existing(copy.source).flatMap { source in
                 guard buckets[copy.bucket] != nil else { return .failure(.init(.noSuchBucket)) }
                 if let failure = check(copy.conditions, copy.bucket, copy.key) { return .failure(failure) }
+                if isNullVersionHeld(copy.bucket, copy.key) { return .failure(.init(.objectLocked)) }
                 return .success(
                     add(copy.bucket, copy.key, id, source.etag, source.size, copy.tags ?? source.tags)
                 )
@@ -73,7 +81,49 @@ struct ReferenceModel {
                 if let index { buckets[address.bucket]?.keys[address.key]?[index].tags = tags }
                 return Effect(made: version.id, removed: nil)
             }
+        case .setAttributes(let address, let changes, _, _):
+            return existing(address).map { version in
+                let index = buckets[address.bucket]?.keys[address.key]?.firstIndex { $0.id == version.id }
+                for change in changes where change.tag == .legalHold {
+                    if let index {
+                        buckets[address.bucket]?.keys[address.key]?[index].isHeld = change.bytes == [1]
+                    }
+                }
+                return Effect(made: version.id, removed: nil)
+            }
+        case .documents(let writes): return perform(writes)
+        case .setBucketSettings(let name, let settings):
+            guard buckets[name] != nil else { return .failure(.init(.noSuchBucket)) }
+            for setting in settings { buckets[name]?.settings[setting.name] = setting.body }
+            return .success(Effect())
         }
+    }
+
+    private mutating func perform(_ writes: [DocumentWrite]) -> Result<Effect, Failure> {
+        for write in writes {
+            let old = documents[write.name]
+            let holds =
+                switch write.expectation {
+                case .any: true
+                case .absent: old == nil
+                case .present: old != nil
+                case .equals(let body): old == body
+                }
+            guard holds else { return .failure(.init(write.refusal)) }
+        }
+        for write in writes {
+            switch write.change {
+            case .put(let body, _): documents[write.name] = body
+            case .remove: documents[write.name] = nil
+            case .keep: break
+            }
+        }
+        return .success(Effect())
+    }
+
+    private func isNullVersionHeld(_ name: BucketName, _ key: ObjectKey) -> Bool {
+        guard buckets[name]?.versioning != .enabled else { return false }
+        return find(VersionAddress(bucket: name, key: key, selector: .null))?.isHeld ?? false
     }
 
     struct Failure: Error, Equatable {

@@ -4,9 +4,10 @@ import Synchronization
 
 /// An index as a list of rows, applied at once; counts its reads. Listings are only what a decider needs.
 final class MemoryCatalog: CatalogReader {
-    private struct State {
+    fileprivate struct State {
         var buckets: [BucketRow] = []
         var versions: [VersionRow] = []
+        var documents: [DocumentName: DocumentRow] = [:]
         var readCount = 0
         var applied = AppliedState.empty
     }
@@ -28,6 +29,8 @@ final class MemoryCatalog: CatalogReader {
                     state.versions.removeAll { $0.id == row.id }
                     state.versions.append(row)
                 case .removeVersion(_, _, let id): state.versions.removeAll { $0.id == id }
+                case .putDocument(let row): state.documents[row.name] = row
+                case .removeDocument(let name): state.documents[name] = nil
                 case .noteSnapshot, .setLogSet, .epochStart: break
                 }
             }
@@ -36,7 +39,7 @@ final class MemoryCatalog: CatalogReader {
         }
     }
 
-    private func read<Value>(_ body: (State) -> Value) -> Value {
+    fileprivate func read<Value>(_ body: (State) -> Value) -> Value {
         state.withLock { state in
             state.readCount += 1
             return body(state)
@@ -82,6 +85,26 @@ final class MemoryCatalog: CatalogReader {
     func versions(afterSequence: UInt64, limit: Int) -> [VersionRow] {
         read { state in
             Array(state.versions.reversed().filter { $0.id.sequence > afterSequence }.prefix(limit))
+        }
+    }
+}
+
+extension MemoryCatalog {
+    func document(_ space: DocumentSpace, _ key: [UInt8]) -> DocumentRow? {
+        read { $0.documents[DocumentName(space, key)] }
+    }
+
+    func documents(
+        _ space: DocumentSpace,
+        prefix: [UInt8],
+        from start: [UInt8],
+        limit: Int
+    ) -> [DocumentRow] {
+        read { state in
+            let rows = state.documents.values.filter { row in
+                row.space == space && row.key.starts(with: prefix) && !KeyBounds.precedes(row.key, start)
+            }
+            return Array(rows.sorted { $0.name < $1.name }.prefix(limit))
         }
     }
 }

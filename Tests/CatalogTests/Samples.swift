@@ -1,4 +1,5 @@
 import Catalog
+import ContentHashing
 import StoreModel
 
 /// Rows with every field in use, and with none.
@@ -36,6 +37,35 @@ enum Samples {
             tags: [NamedValue("stage", "prod")],
             operation: operation,
             restoredFrom: VersionID(sequence: 12, nonce: 13)
+        )
+    }
+
+    /// With every attribute.
+    static func attributedVersion() throws -> VersionRow {
+        var row = try fullVersion()
+        row.attributes.owner = "someone else"
+        row.attributes.accessControlList = [1, 2, 3]
+        row.attributes.retention = ObjectRetention(mode: .compliance, until: Timestamp(milliseconds: 99))
+        row.attributes.legalHold = true
+        row.attributes.encryption = [UInt8](repeating: 9, count: 60)
+        row.attributes.checksumType = .composite
+        row.attributes.storageClass = "STANDARD"
+        row.attributes.partList = .stored(
+            PayloadReference(manifest: .inline([ChunkReference(digest: digest, length: 9)]), size: 9)
+        )
+        return row
+    }
+
+    static func document(payload: Bool = true) -> DocumentRow {
+        DocumentRow(
+            space: .part,
+            key: [0, 1, 2, 0xFF],
+            body: [7, 8, 9],
+            payload: payload
+                ? PayloadReference(
+                    manifest: .tree(root: digest, depth: 1, nodeLength: 77, chunkCount: 600),
+                    size: 600 << 20
+                ) : nil
         )
     }
 
@@ -112,6 +142,14 @@ enum Samples {
                 ]
             ),
             CatalogEntry(operation: operation, sequence: 81, mutations: []),
+            CatalogEntry(
+                operation: operation,
+                sequence: 82,
+                mutations: [
+                    .putDocument(document()), .putDocument(document(payload: false)),
+                    .removeDocument(DocumentName(.account, [1])), .putVersion(try attributedVersion()),
+                ]
+            ),
         ]
     }
 

@@ -24,14 +24,21 @@ import Testing
             )
             versions.append(RowCodec.encode(row))
         }
+        let documents = [
+            RowCodec.encode(DocumentRow(space: .account, key: [2], body: [1])),
+            RowCodec.encode(Samples.document()),
+        ]
         var state = Samples.state()
-        state.stateHash = ([bucket] + versions).reduce(.zero) { $0 + StateHash(ofRow: $1) }
+        state.stateHash = ([bucket] + versions + documents).reduce(.zero) { $0 + StateHash(ofRow: $1) }
         let blocks = Blocks()
-        var writer = try SnapshotWriter(state: state, bucketCount: 1, versionCount: UInt64(rows)) {
-            blocks.list.append($0)
-        }
+        var writer = try SnapshotWriter(
+            state: state,
+            bucketCount: 1,
+            versionCount: UInt64(rows),
+            documentCount: 2
+        ) { blocks.list.append($0) }
         try writer.add(row: bucket)
-        for row in versions { try writer.add(row: row) }
+        for row in versions + documents { try writer.add(row: row) }
         let summary = try writer.finish()
         return (blocks.list, summary)
     }
@@ -57,7 +64,7 @@ import Testing
         #expect(blocks.count == 5)
         #expect(blocks.allSatisfy { $0.count <= SnapshotCodec.blockSizeMax })
         let found = try read(blocks)
-        #expect(found.rows == 3001)
+        #expect(found.rows == 3003)
         #expect(found.summary == summary)
     }
 
