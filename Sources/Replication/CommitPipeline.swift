@@ -17,11 +17,15 @@ internal import Synchronization
 ///    the machine offers a place for it.
 /// 2. A caller is answered with success only when its batch is committed and each small payload in it is durable on
 ///    W replicas. An answer that rests on a pending decision waits for that decision's batch.
-/// 3. The index gets batches in order and only after they are committed. At most `Limits.unappliedBatchCountMax`
-///    wait for it; beyond, no batch is built.
+/// 3. The index gets batches in order and only after they are committed: in groups, as soon as a reader waits for it
+///    or the log has nothing to do. At most `Limits.unappliedBatchCountMax` wait; beyond, no batch is built.
 /// 4. What is decided under the lock is carried out in the order of the decisions, by one thread at a time: batches
 ///    reach the queue of a volume in the order of the log.
 /// 5. Nothing here blocks: waiting is done by threads of the volumes and of the applier.
+/// 6. No thread of a volume waits for a decision that is being made: its acknowledgement is left where whoever holds
+///    the lock looks before it leaves, so that the volume goes on with the batch that stands ready.
+/// 7. A request costs its caller one short lock: it is left in the intake, and whoever builds the next batch fetches
+///    all that have come. What every request asks for besides (log set, opening, sweeping) stands in atomics.
 final class CommitPipeline: Sendable {
     struct Request: Sendable {
         let command: CatalogCommand
@@ -55,6 +59,8 @@ final class CommitPipeline: Sendable {
     struct Batch: Sendable {
         let commit: CommitBatch
         var applied: AppliedBatch
+        /// Requests that it answers.
+        let requestCount: Int
         /// The last decision in it; 0 when it has none.
         let lastDecision: UInt64
         /// Small payloads by the volumes that get them, until the batch is committed.
@@ -94,16 +100,29 @@ final class CommitPipeline: Sendable {
         var openWaiter: (@Sendable (Result<Void, StoreError>) -> Void)?
         /// Actions of the machine that have not ended.
         var actionsInFlight = 0
-        /// Members of the log set that this process has.
-        var logMask = VolumeMask()
+        /// For each volume the batches that are on their way to it together with all they refer to.
+        var onTheirWay: [[UInt64]]
         var batchSizes = BatchSizes()
-        var isSweeping = false
+        /// Requests under way when batches were built of late: rises at once, falls slowly.
+        var recentRequestCount = 0
         /// What is to be done outside the lock, in the order in which it was decided.
         var outbox: [Work] = []
         var isDraining = false
     }
 
-    let state: Mutex<State>
+    private let state: Mutex<State>
+    let intake = Mutex(CommitIntake())
+    private let acknowledgements = Mutex<[Acknowledgement]>([])
+    private let hasAcknowledgements = Atomic<Bool>(false)
+    /// Members of the log set that this process has.
+    private let logMaskBits = Atomic<UInt64>(0)
+    /// Whether somebody waits for the log to be opened.
+    let isOpening = Atomic<Bool>(false)
+    let isSweeping = Atomic<Bool>(false)
+    /// `stopReason`, `committedSequence` and `appliedSequence` of the state, for readers that need not wait.
+    let hasStopped = Atomic<Bool>(false)
+    let committedMark = Atomic<UInt64>(0)
+    let appliedMark = Atomic<UInt64>(0)
     let volumes: VolumeSet
     let quorum: QuorumConfiguration
     let catalog: any CatalogStore
@@ -112,6 +131,7 @@ final class CommitPipeline: Sendable {
     let timers: any Timers
     let logger: Logger
     let applier: WorkerThread
+    let newest = NewestVersions()
     /// Told of a volume whose write or fsync failed.
     let onVolumeFailure = Mutex<(@Sendable (Int, String) -> Void)?>(nil)
 
@@ -131,54 +151,118 @@ final class CommitPipeline: Sendable {
         self.random = random
         self.timers = timers
         self.logger = logger
-        state = Mutex(State(machine: CommitLogMachine(quorum: quorum)))
+        state = Mutex(
+            State(
+                machine: CommitLogMachine(quorum: quorum),
+                onTheirWay: Array(repeating: [], count: volumes.slots.count)
+            )
+        )
         applier = WorkerThread(name: "hf-apply", costMax: 16)
+    }
+
+    /// The state under its lock. What volumes acknowledged meanwhile is taken in afterwards.
+    func withState<Value: Sendable>(_ body: (inout State) -> Value) -> Value {
+        let value = state.withLock { body(&$0) }
+        takeAcknowledgements()
+        return value
     }
 
     /// Changes the state under the lock; what follows from it is carried out afterwards, in order.
     func decide(_ body: (inout State) -> [Work]) {
-        state.withLock { state in state.outbox += body(&state) }
-        drain()
+        carryOut(state.withLock { keepOrder(body(&$0), &$0) })
+        takeAcknowledgements()
     }
 
-    private func drain() {
-        var isFirst = true
+    /// Leaves an acknowledgement for whoever holds the lock, or takes it in when nobody does.
+    func leave(_ acknowledgement: Acknowledgement) {
+        acknowledgements.withLock { waiting in
+            waiting.append(acknowledgement)
+            hasAcknowledgements.store(true, ordering: .releasing)
+        }
+        takeAcknowledgements()
+    }
+
+    /// Called by everybody who left an acknowledgement or has let go of the lock. The fence makes one of the two see
+    /// the other: who can't have the lock has left its acknowledgement before the holder looks.
+    private func takeAcknowledgements() {
         while true {
-            let work = state.withLock { state -> [Work] in
-                if isFirst, state.isDraining { return [] }
+            atomicMemoryFence(ordering: .sequentiallyConsistent)
+            guard hasAcknowledgements.load(ordering: .acquiring) else { return }
+            let decided = state.withLockIfAvailable { state -> [Work] in
+                let taken = acknowledgements.withLock { waiting in
+                    hasAcknowledgements.store(false, ordering: .releasing)
+                    defer { waiting.removeAll(keepingCapacity: true) }
+                    return waiting
+                }
+                var work: [Work] = []
+                for acknowledgement in taken { take(acknowledgement, &state, &work) }
+                // In the same turn: the next batch is on its way before the callers of this one hear of it.
+                if !taken.isEmpty { work += buildBatches(&state) }
+                return keepOrder(work, &state)
+            }
+            guard let decided else { return }
+            carryOut(decided)
+        }
+    }
+
+    /// What the caller is to carry out: nothing when another thread carries out what was decided before, which takes
+    /// this along.
+    private func keepOrder(_ work: [Work], _ state: inout State) -> [Work] {
+        guard !work.isEmpty else { return [] }
+        if state.isDraining {
+            state.outbox += work
+            return []
+        }
+        state.isDraining = true
+        return work
+    }
+
+    private func carryOut(_ decided: [Work]) {
+        guard !decided.isEmpty else { return }
+        var work = decided
+        while !work.isEmpty {
+            // The volumes first: their I/O runs while callers are answered.
+            for item in work where !item.isAnswer { perform(item) }
+            for item in work where item.isAnswer { perform(item) }
+            work = state.withLock { state in
                 defer { state.outbox = [] }
                 state.isDraining = !state.outbox.isEmpty
                 return state.outbox
             }
-            guard !work.isEmpty else { break }
-            isFirst = false
-            // The volumes first: their I/O runs while callers are answered.
-            perform(work.filter { !$0.isAnswer })
-            perform(work.filter(\.isAnswer))
         }
         // Whoever ended the last action while this thread was draining could not tell that it was the last.
-        if !isFirst { checkOpening() }
+        checkOpening()
     }
 
     /// The volumes that carry the log, as far as they are known to this process.
-    var logMask: VolumeMask { state.withLock { $0.logMask } }
-    var epoch: UInt64 { state.withLock { $0.machine.currentEpoch } }
-    var committedSequence: UInt64 { state.withLock { $0.machine.committedSequence } }
-    var appliedSequence: UInt64 { state.withLock { $0.appliedSequence } }
+    var logMask: VolumeMask {
+        get { VolumeMask(bits: logMaskBits.load(ordering: .acquiring)) }
+        // Only under the state's lock.
+        set { logMaskBits.store(newValue.bits, ordering: .releasing) }
+    }
+    var epoch: UInt64 { withState { $0.machine.currentEpoch } }
+    var committedSequence: UInt64 { withState { $0.machine.committedSequence } }
+    var appliedSequence: UInt64 { withState { $0.appliedSequence } }
     /// Volumes that have durably promised the present epoch.
     var promisedVolumes: [VolumeID] {
-        state.withLock { state in
+        withState { state in
             state.machine.volumes.filter { $0.isUp && $0.record.promise >= state.machine.currentEpoch }.map(
                 \.id
             )
         }
     }
     /// The batches after this sequence can be read from some volume.
-    var baseSequence: UInt64 { state.withLock { $0.machine.lowestBase } }
+    var baseSequence: UInt64 { withState { $0.machine.lowestBase } }
+
+    /// Whether a batch is on its way to a volume together with all that it refers to: if it arrives, the volume's
+    /// watermark moves by itself.
+    func isOnItsWay(_ sequence: UInt64, to index: Int) -> Bool {
+        withState { $0.onTheirWay[index].contains(sequence) }
+    }
 
     /// Whether something that the log asked for is still under way.
     var isBusy: Bool {
-        state.withLock { state in
+        withState { state in
             state.stopReason == nil
                 && (state.actionsInFlight > 0 || state.isApplying || !state.toApply.isEmpty)
         }
@@ -201,15 +285,7 @@ final class CommitPipeline: Sendable {
 
     /// Queues a command; its answer comes when it is committed, refused, or the deadline has passed.
     func submit(_ request: Request) {
-        let (refusal, mustPump): (StoreError?, Bool) = state.withLock { state in
-            if let reason = state.stopReason { return (reason, false) }
-            state.waiting.append(request)
-            // When as many batches are under way as may be, the end of one of them takes the request along.
-            let inFlight = state.batches.count { !$0.isCommitted }
-            return (
-                nil, inFlight < Self.batchesInFlightMax || !state.isSweeping || !state.machine.hasQuorumUp
-            )
-        }
+        let (refusal, mustPump) = intake.withLock { $0.take(request) }
         if let refusal {
             request.answer(.failure(refusal))
         } else if mustPump {
@@ -217,8 +293,10 @@ final class CommitPipeline: Sendable {
         }
     }
 
+    func closeIntake(_ reason: StoreError) { intake.withLock { $0.close(reason) } }
+
     func submit(_ request: SystemRequest) {
-        let refusal: StoreError? = state.withLock { state in
+        let refusal: StoreError? = withState { state in
             if let reason = state.stopReason { return reason }
             var request = request
             request.submittedAt = clock.monotonicNanoseconds()
@@ -232,244 +310,5 @@ final class CommitPipeline: Sendable {
     func pump() {
         decide { state in buildBatches(&state) }
         startSweeping()
-    }
-
-    func buildBatches(_ state: inout State) -> [Work] {
-        guard state.stopReason == nil, state.decider != nil else { return [] }
-        guard state.machine.hasQuorumUp else { return refuseAll(&state) }
-        guard state.toApply.count < Limits.unappliedBatchCountMax else { return [] }
-        var work: [Work] = []
-        while let actions = buildSystemBatch(&state, &work) ?? buildBatch(&state, &work) {
-            work += prepare(actions, &state)
-        }
-        return work
-    }
-
-    /// With too few log volumes left nothing can be committed before the store is opened again (a failed volume stays
-    /// failed): whoever waits is told at once.
-    private func refuseAll(_ state: inout State) -> [Work] {
-        guard
-            !state.batches.isEmpty || state.waitingHead < state.waiting.count || !state.systemWaiting.isEmpty
-        else { return [] }
-        let error = volumes.lostQuorum(of: state.logMask.indices, needed: quorum.writeQuorum)
-        var work: [Work] = []
-        for index in state.batches.indices where !state.batches[index].isCommitted {
-            work += Self.unknownAnswers(state.batches[index], because: error.message)
-            state.batches[index].waiters = []
-            state.batches[index].systemAnswer = nil
-        }
-        work += refuseWaiting(&state, error)
-        return work
-    }
-
-    /// Answers everything that is in no batch.
-    func refuseWaiting(_ state: inout State, _ error: StoreError) -> [Work] {
-        let requests = state.waiting[state.waitingHead...]
-        var work: [Work] = requests.map { request in .answer { request.answer(.failure(error)) } }
-        work += state.systemWaiting.map { request in .answer { request.answer(.failure(error)) } }
-        state.waiting = []
-        state.waitingHead = 0
-        state.systemWaiting = []
-        return work
-    }
-
-    private func buildSystemBatch(
-        _ state: inout State,
-        _ work: inout [Work]
-    ) -> [CommitLogMachine.Action]? {
-        guard let place = state.machine.nextPlace else { return nil }
-        while !state.systemWaiting.isEmpty {
-            let request = state.systemWaiting.removeFirst()
-            switch request.mutations(state.machine) {
-            case .failure(let error):
-                work.append(.answer { request.answer(.failure(error)) })
-            case .success(let entry):
-                return propose(
-                    place,
-                    entries: [.system(entry.mutations, operation: OperationID.random(from: random))],
-                    contents: BatchContents(
-                        incomplete: entry.incomplete,
-                        systemAnswer: request.answer,
-                        membership: entry.membership
-                    ),
-                    &state
-                )
-            }
-        }
-        return nil
-    }
-
-    /// What a batch carries beside its entries.
-    struct BatchContents {
-        var payloads: [(targets: VolumeMask, record: PayloadRecord)] = []
-        var incomplete = VolumeMask()
-        var waiters: [Waiter] = []
-        var systemAnswer: (@Sendable (Result<LogPosition, StoreError>) -> Void)?
-        var membership: LogMembership?
-        var lastDecision: UInt64 = 0
-    }
-
-    private func buildBatch(_ state: inout State, _ work: inout [Work]) -> [CommitLogMachine.Action]? {
-        guard state.waitingHead < state.waiting.count, let place = state.machine.nextPlace else { return nil }
-        guard state.batches.count(where: { !$0.isCommitted }) < Self.batchesInFlightMax else { return nil }
-        var entries: [CatalogEntry] = []
-        var contents = BatchContents()
-        var byteCount = 0
-        while state.waitingHead < state.waiting.count, entries.count < Limits.batchEntryCountMax,
-            byteCount < Limits.batchByteCountMax
-        {
-            let request = state.waiting[state.waitingHead]
-            state.waitingHead += 1
-            if let shortage = shortage(of: request) {
-                work.append(.answer { request.answer(.failure(shortage)) })
-                continue
-            }
-            let (entry, result, dependsOn) = decide(request, &state)
-            if let entry {
-                entries.append(entry)
-                contents.lastDecision = entry.sequence
-                contents.waiters.append(Waiter(answer: request.answer, result: result))
-                byteCount += 512
-                for chunk in request.chunks {
-                    let held = chunk.holders.intersection(
-                        chunk.needsBulkSync ? request.synced : chunk.holders
-                    )
-                    guard let payload = chunk.deferred else {
-                        contents.incomplete = contents.incomplete.union(chunk.placement.subtracting(held))
-                        continue
-                    }
-                    contents.payloads.append((chunk.placement.subtracting(held), payload))
-                    byteCount += payload.bytes.count
-                }
-            } else if dependsOn != nil, !contents.waiters.isEmpty {
-                contents.waiters.append(Waiter(answer: request.answer, result: result))
-            } else if dependsOn != nil, let last = state.batches.indices.last,
-                !state.batches[last].isCommitted
-            {
-                state.batches[last].waiters.append(Waiter(answer: request.answer, result: result))
-            } else {
-                work.append(.answer { request.answer(result) })
-            }
-        }
-        if state.waitingHead == state.waiting.count || state.waitingHead >= 1024 {
-            state.waiting.removeFirst(state.waitingHead)
-            state.waitingHead = 0
-        }
-        guard !entries.isEmpty else { return nil }
-        return propose(place, entries: entries, contents: contents, &state)
-    }
-
-    /// Batches that are being written at a time: while one is synced the next one gathers its requests. With two, the
-    /// batches are a third smaller and the processor, which is what is short, does more for each put.
-    private static let batchesInFlightMax = 1
-
-    /// Why a request can't be committed now: a chunk it refers to has lost too many of its copies since it was written.
-    private func shortage(of request: Request) -> StoreError? {
-        let usable = volumes.usableMask
-        for chunk in request.chunks {
-            var held = chunk.holders.intersection(usable)
-            if chunk.needsBulkSync { held = held.intersection(request.synced) }
-            if chunk.deferred != nil {
-                for index in chunk.placement.subtracting(held).indices where volumes.acceptsPayloads(index) {
-                    held.insert(index)
-                }
-            }
-            if held.count < quorum.writeQuorum {
-                return volumes.shortage(
-                    of: chunk.placement.indices,
-                    needed: quorum.writeQuorum,
-                    for: "a write"
-                )
-            }
-        }
-        return nil
-    }
-
-    private func decide(
-        _ request: Request,
-        _ state: inout State
-    ) -> (CatalogEntry?, Result<CatalogOutcome, StoreError>, dependsOn: UInt64?) {
-        do throws(DecisionFailure) {
-            let decision = try state.decider?.decide(
-                request.command,
-                operation: request.operation,
-                now: clock.now(),
-                random: random,
-                reader: catalog
-            )
-            guard let decision else {
-                return (nil, .failure(StoreError(.catalogUnavailable, "The catalog is not open.")), nil)
-            }
-            return (decision.entry, .success(decision.outcome), decision.dependsOn)
-        } catch {
-            return (nil, .failure(error.error), error.dependsOn)
-        }
-    }
-
-    func propose(
-        _ place: CommitLogMachine.LogProposal,
-        entries: [CatalogEntry],
-        contents: BatchContents,
-        _ state: inout State
-    ) -> [CommitLogMachine.Action] {
-        let hash = state.decider.map { StateHash(high: $0.stateHash.high, low: $0.stateHash.low) } ?? .zero
-        let commit = CommitBatch(
-            epoch: place.epoch,
-            predecessor: place.predecessor,
-            commitIndex: place.commitIndex,
-            stateHash: CommitBatch.StateHash(high: hash.high, low: hash.low),
-            timestamp: max(clock.now(), state.decider?.lastTimestamp ?? clock.now()),
-            body: CatalogEntryCodec.encode(entries)
-        )
-        let applied = AppliedBatch(
-            position: commit.position,
-            predecessor: commit.predecessor,
-            stateHash: hash,
-            timestamp: commit.timestamp,
-            entries: entries
-        )
-        state.batches.append(
-            Batch(
-                commit: commit,
-                applied: applied,
-                lastDecision: contents.lastDecision,
-                payloads: contents.payloads,
-                hasPayloads: !contents.payloads.isEmpty,
-                incomplete: contents.incomplete,
-                waiters: contents.waiters,
-                systemAnswer: contents.systemAnswer,
-                builtAt: clock.monotonicNanoseconds()
-            )
-        )
-        state.retained.append(commit)
-        state.batchSizes.record(
-            commit.encodedByteCount + contents.payloads.reduce(0) { $0 + $1.record.bytes.count }
-        )
-        do {
-            if let membership = contents.membership {
-                return try state.machine.propose(commit.position, membership: membership)
-            }
-            return try state.machine.propose(commit.position)
-        } catch {
-            preconditionFailure("The commit log refused the place that it offered: \(error)")
-        }
-    }
-}
-
-/// Sizes of the last batches, in bytes: what the group-commit floor is measured with.
-struct BatchSizes: Sendable {
-    private static let countMax = 4096
-    private(set) var recent: [Int] = []
-    private var next = 0
-    private(set) var total = 0
-
-    mutating func record(_ size: Int) {
-        total += 1
-        if recent.count < Self.countMax {
-            recent.append(size)
-        } else {
-            recent[next] = size
-            next = (next + 1) % Self.countMax
-        }
     }
 }

@@ -13,10 +13,15 @@ extension CommitPipeline {
         case copy(BatchCopy)
         case append(Int, incarnation: UInt64, ReplicaGroup, isComplete: Bool)
         case answer(@Sendable () -> Void)
+        /// Answers to the callers of a batch: as decided, or with the reason why it came to nothing.
+        case answers([Waiter], failure: StoreError?)
         case apply
 
         var isAnswer: Bool {
-            if case .answer = self { true } else { false }
+            switch self {
+            case .answer, .answers: true
+            default: false
+            }
         }
     }
 
@@ -118,9 +123,15 @@ extension CommitPipeline {
             )
         }
         state.batches[place].outstanding.insert(index)
-        let batch = state.batches[place]
-        let payloads = batch.payloads.filter { $0.targets.contains(index) }.map(\.record)
-        let isWhole = !batch.incomplete.contains(index) && !(batch.hasPayloads && batch.payloads.isEmpty)
+        var payloads: [PayloadRecord] = []
+        payloads.reserveCapacity(state.batches[place].payloads.count)
+        for (targets, record) in state.batches[place].payloads where targets.contains(index) {
+            payloads.append(record)
+        }
+        let isWhole =
+            !state.batches[place].incomplete.contains(index)
+            && !(state.batches[place].hasPayloads && state.batches[place].payloads.isEmpty)
+        if isWhole { state.onTheirWay[index].append(position.sequence) }
         return .append(
             index,
             incarnation: incarnation,
@@ -131,36 +142,36 @@ extension CommitPipeline {
 
     // MARK: Doing it
 
-    func perform(_ work: [Work]) {
-        for item in work {
-            switch item {
-            case .writeRecord(let index, let incarnation, let record):
-                let id = volumes.slots[index].id
-                perform(index, { $0.writeLogRecord(record, completion: $1) }) { machine in
-                    machine.recordWritten(id, incarnation: incarnation)
-                }
-            case .resetLog(let index, let incarnation, let base):
-                let id = volumes.slots[index].id
-                perform(index, { $0.resetLog(base: base, completion: $1) }) { machine in
-                    machine.logReset(id, incarnation: incarnation)
-                }
-            case .trimLog(let index, let incarnation, let base):
-                let id = volumes.slots[index].id
-                perform(index, { $0.trimLog(base: base, completion: $1) }) { machine in
-                    machine.baseAdvanced(id, incarnation: incarnation)
-                }
-            case .noteRebuilt(let index, let incarnation):
-                noteRebuilt(index, incarnation)
-            case .copy(let copy):
-                copyNext(copy)
-            case .append(let index, let incarnation, let group, let isComplete):
-                append(group, to: index, incarnation, isComplete: isComplete)
-            case .answer(let answer):
-                answer()
-            case .apply:
-                let isQueued = applier.submit { [self] in applyWaiting() }
-                precondition(isQueued || isStopped, "The applier takes one job at a time.")
+    func perform(_ work: Work) {
+        switch work {
+        case .writeRecord(let index, let incarnation, let record):
+            let id = volumes.slots[index].id
+            perform(index, { $0.writeLogRecord(record, completion: $1) }) { machine in
+                machine.recordWritten(id, incarnation: incarnation)
             }
+        case .resetLog(let index, let incarnation, let base):
+            let id = volumes.slots[index].id
+            perform(index, { $0.resetLog(base: base, completion: $1) }) { machine in
+                machine.logReset(id, incarnation: incarnation)
+            }
+        case .trimLog(let index, let incarnation, let base):
+            let id = volumes.slots[index].id
+            perform(index, { $0.trimLog(base: base, completion: $1) }) { machine in
+                machine.baseAdvanced(id, incarnation: incarnation)
+            }
+        case .noteRebuilt(let index, let incarnation):
+            noteRebuilt(index, incarnation)
+        case .copy(let copy):
+            copyNext(copy)
+        case .append(let index, let incarnation, let group, let isComplete):
+            append(group, to: index, incarnation, isComplete: isComplete)
+        case .answer(let answer):
+            answer()
+        case .answers(let waiters, let failure):
+            for waiter in waiters { waiter.answer(failure.map { .failure($0) } ?? waiter.result) }
+        case .apply:
+            let isQueued = applier.submit { [self] in applyWaiting() }
+            precondition(isQueued || isStopped, "The applier takes one job at a time.")
         }
     }
 
@@ -223,6 +234,14 @@ extension CommitPipeline {
         }
     }
 
+    /// A volume has a batch, durably.
+    struct Acknowledgement: Sendable {
+        let position: LogPosition
+        let index: Int
+        let incarnation: UInt64
+        let hasPayloads: Bool
+    }
+
     private func acknowledge(
         _ position: LogPosition,
         by index: Int,
@@ -235,29 +254,42 @@ extension CommitPipeline {
         {
             replica.setComplete(through: position.sequence)
         }
-        let id = volumes.slots[index].id
-        decide { state in
-            state.actionsInFlight -= 1
-            if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
-                state.batches[place].outstanding.remove(index)
-                // Payloads that ride along are placed on the log volumes: nobody else's word counts for them.
-                if hasPayloads, state.logMask.contains(index) {
-                    state.batches[place].acknowledged.insert(index)
-                }
-            }
-            guard state.stopReason == nil else { return [] }
-            let actions = state.machine.appended(id, incarnation: incarnation, through: position.sequence)
-            var work = prepare(actions, &state)
-            settleBatches(&state, &work)
-            // In the same turn: the next batch is on its way before the callers of this one hear of it.
-            return work + buildBatches(&state)
-        }
+        leave(
+            Acknowledgement(
+                position: position,
+                index: index,
+                incarnation: incarnation,
+                hasPayloads: hasPayloads
+            )
+        )
         checkOpening()
         startSweeping()
     }
 
+    func take(_ acknowledgement: Acknowledgement, _ state: inout State, _ work: inout [Work]) {
+        let (position, index) = (acknowledgement.position, acknowledgement.index)
+        state.actionsInFlight -= 1
+        state.onTheirWay[index].removeAll { $0 == position.sequence }
+        if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
+            state.batches[place].outstanding.remove(index)
+            // Payloads that ride along are placed on the log volumes: nobody else's word counts for them.
+            if acknowledgement.hasPayloads, logMask.contains(index) {
+                state.batches[place].acknowledged.insert(index)
+            }
+        }
+        guard state.stopReason == nil else { return }
+        let actions = state.machine.appended(
+            volumes.slots[index].id,
+            incarnation: acknowledgement.incarnation,
+            through: position.sequence
+        )
+        work += prepare(actions, &state)
+        settleBatches(&state, &work)
+    }
+
     private func noteUnacknowledged(_ position: LogPosition, by index: Int) {
         decide { state in
+            state.onTheirWay[index].removeAll { $0 == position.sequence }
             if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
                 state.batches[place].outstanding.remove(index)
             }
@@ -271,16 +303,40 @@ extension CommitPipeline {
 
     private func noteCommitted(through sequence: UInt64, _ state: inout State, _ work: inout [Work]) {
         state.committedSequence = max(state.committedSequence, sequence)
+        committedMark.store(state.committedSequence, ordering: .releasing)
         for index in state.batches.indices where !state.batches[index].isCommitted {
             guard state.batches[index].commit.position.sequence <= sequence else { break }
             state.batches[index].isCommitted = true
+            // After the mark, before answers and index: the order that `NewestVersions` needs.
+            newest.forget(state.batches[index].applied.entries)
             state.toApply.append((state.batches[index].applied, state.batches[index].lastDecision))
         }
-        if state.decider != nil, !state.isApplying, !state.toApply.isEmpty {
-            state.isApplying = true
-            work.append(.apply)
-        }
         settleBatches(&state, &work)
+    }
+
+    /// Groups cost the index less than batches one by one: it is only told when somebody waits for it, when there is
+    /// enough for a group, or when the log has nothing else to do.
+    func mustApply(_ state: borrowing State) -> Bool {
+        guard state.barriers.isEmpty else { return true }
+        if state.toApply.count * 2 >= Limits.unappliedBatchCountMax { return true }
+        let entryCount = state.toApply.reduce(0) { $0 + $1.batch.entries.count }
+        if entryCount >= Limits.applyGroupEntryCount { return true }
+        return state.batches.allSatisfy(\.isCommitted)
+    }
+
+    func startApplying(_ state: inout State, _ work: inout [Work]) {
+        guard state.decider != nil, !state.isApplying, !state.toApply.isEmpty else { return }
+        state.isApplying = true
+        work.append(.apply)
+    }
+
+    /// Brings the index to what is committed without waiting for more.
+    func applyNow() {
+        decide { state in
+            var work: [Work] = []
+            startApplying(&state, &work)
+            return work
+        }
     }
 
     /// Answers the callers of batches that are committed with enough copies of their payloads. One that still waits
@@ -296,11 +352,7 @@ extension CommitPipeline {
                 continue
             }
             let batch = state.batches.remove(at: place)
-            for waiter in batch.waiters {
-                let result: Result<CatalogOutcome, StoreError> =
-                    isWhole ? waiter.result : .failure(thinError(copies))
-                work.append(.answer { waiter.answer(result) })
-            }
+            work.append(.answers(batch.waiters, failure: isWhole ? nil : thinError(copies)))
             if let answer = batch.systemAnswer {
                 let position = batch.commit.position
                 work.append(.answer { answer(.success(position)) })

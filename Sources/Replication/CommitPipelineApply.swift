@@ -7,13 +7,18 @@ internal import Synchronization
 extension CommitPipeline {
     /// Applies what is committed, on the applier's thread; readers that wait for it go on then.
     func applyWaiting() {
+        var isFirst = true
         while true {
-            let batches = state.withLock { state in
-                let taken = state.toApply
+            let batches = withState { state -> [(batch: AppliedBatch, lastDecision: UInt64)] in
+                let taken = isFirst || mustApply(state) ? state.toApply : []
+                if taken.isEmpty || state.stopReason?.code == .catalogUnavailable {
+                    state.isApplying = false
+                    return []
+                }
                 state.toApply = []
-                if taken.isEmpty || state.stopReason?.code == .catalogUnavailable { state.isApplying = false }
-                return state.isApplying ? taken : []
+                return taken
             }
+            isFirst = false
             guard let last = batches.last else { return }
             do {
                 try catalog.apply(batches.map(\.batch))
@@ -22,8 +27,9 @@ extension CommitPipeline {
                 return
             }
             let lastDecision = batches.map(\.lastDecision).max() ?? 0
-            let resumed = state.withLock { state in
+            let resumed = withState { state in
                 state.appliedSequence = last.batch.position.sequence
+                appliedMark.store(state.appliedSequence, ordering: .releasing)
                 if lastDecision > 0 { state.decider?.noteApplied(through: lastDecision) }
                 let applied = state.appliedSequence
                 let ready = state.barriers.filter { $0.sequence <= applied }
@@ -47,28 +53,36 @@ extension CommitPipeline {
 
     /// Returns when everything that is committed now is applied.
     func awaitApplied() async throws {
+        // What is committed is read first: the index only ever gets further.
+        let committed = committedMark.load(ordering: .acquiring)
+        if appliedMark.load(ordering: .acquiring) >= committed, !hasStopped.load(ordering: .acquiring) {
+            return
+        }
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-            let outcome: Result<Void, StoreError>? = state.withLock { state in
-                if let reason = state.stopReason { return .failure(reason) }
-                if state.appliedSequence >= state.committedSequence { return .success(()) }
+            decide { state in
+                if let reason = state.stopReason {
+                    return [.answer { continuation.resume(throwing: reason) }]
+                }
+                if state.appliedSequence >= state.committedSequence {
+                    return [.answer { continuation.resume() }]
+                }
                 state.barriers.append((state.committedSequence, continuation))
-                return nil
-            }
-            switch outcome {
-            case .success: continuation.resume()
-            case .failure(let error): continuation.resume(throwing: error)
-            case nil: break
+                var work: [Work] = []
+                startApplying(&state, &work)
+                return work
             }
         }
     }
 
-    var isClosing: Bool { state.withLock { $0.isClosing } }
-    var isStopped: Bool { state.withLock { $0.stopReason != nil } }
+    var isClosing: Bool { withState { $0.isClosing } }
+    var isStopped: Bool { withState { $0.stopReason != nil } }
 
     /// Ends the pipeline: what is not committed is answered as unknown, what is not in a batch as refused.
     func stop(_ reason: StoreError, _ state: inout State, _ work: inout [Work]) {
         guard state.stopReason == nil else { return }
         state.stopReason = reason
+        hasStopped.store(true, ordering: .releasing)
+        closeIntake(reason)
         work += refuseWaiting(&state, reason)
         for batch in state.batches { work += Self.unknownAnswers(batch, because: reason.message) }
         state.batches = []
@@ -87,10 +101,8 @@ extension CommitPipeline {
             "It is not known whether the change became durable: \(reason)",
             advice: "Look at the object's history before you try again."
         )
-        var work: [Work] = batch.waiters.map { waiter in
-            // A refusal changes nothing whatever becomes of the batch; but its reason may be gone with it.
-            .answer { waiter.answer(.failure(unknown)) }
-        }
+        // A refusal changes nothing whatever becomes of the batch; but its reason may be gone with it.
+        var work: [Work] = [.answers(batch.waiters, failure: unknown)]
         if let answer = batch.systemAnswer { work.append(.answer { answer(.failure(unknown)) }) }
         return work
     }
@@ -109,13 +121,15 @@ extension CommitPipeline {
 
     /// Looks once a second for requests that have waited too long; sleeps while there is nothing to look at.
     func startSweeping() {
-        let mustStart = state.withLock { state in
-            guard !state.isSweeping, state.stopReason == nil else { return false }
+        guard !isSweeping.load(ordering: .acquiring) else { return }
+        let mustStart = withState { state in
+            guard !isSweeping.load(ordering: .relaxed), state.stopReason == nil else { return false }
             guard
                 !state.batches.isEmpty || state.waitingHead < state.waiting.count
                     || !state.systemWaiting.isEmpty
+                    || state.toApply.count >= Limits.unappliedBatchCountMax
             else { return false }
-            state.isSweeping = true
+            isSweeping.store(true, ordering: .releasing)
             return true
         }
         if mustStart { timers.schedule(after: .seconds(1)) { [weak self] in self?.sweep() } }
@@ -125,7 +139,8 @@ extension CommitPipeline {
         let now = clock.monotonicNanoseconds()
         let patience = UInt64(Limits.commitDeadline.components.seconds) * 1_000_000_000
         decide { state in
-            state.isSweeping = false
+            isSweeping.store(false, ordering: .releasing)
+            fetchWaiting(&state)
             var work: [Work] = []
             let obstacle =
                 state.machine.status.obstacle ?? "no quorum answered within \(Limits.commitDeadline)"
@@ -156,6 +171,6 @@ extension CommitPipeline {
             }
             return work
         }
-        startSweeping()
+        pump()
     }
 }

@@ -44,8 +44,8 @@ extension CommitPipeline {
         else { return [] }
         var digests: [Digest] = []
         for entry in entries {
-            for case .putVersion(let row) in entry.mutations {
-                guard case .inline(let chunks) = row.manifest else { continue }
+            for payload in entry.mutations.flatMap(\.payloads) {
+                guard case .inline(let chunks) = payload.manifest else { continue }
                 for chunk in chunks where chunk.length <= Limits.logPayloadSizeMax {
                     if replica.presence(of: chunk.digest) == .absent { digests.append(chunk.digest) }
                 }

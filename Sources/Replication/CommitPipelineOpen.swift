@@ -11,6 +11,7 @@ extension CommitPipeline {
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
             decide { state in
                 state.openWaiter = { continuation.resume(with: $0.mapError { $0 as any Error }) }
+                isOpening.store(true, ordering: .releasing)
                 var actions: [CommitLogMachine.Action] = []
                 for report in reports { actions += state.machine.join(report) }
                 actions += state.machine.begin()
@@ -23,10 +24,12 @@ extension CommitPipeline {
 
     /// Ends the opening when the log is ready, or when nothing is under way that could make it ready.
     func checkOpening() {
-        let waiter: (@Sendable () -> Void)? = state.withLock { state in
+        guard isOpening.load(ordering: .acquiring) else { return }
+        let waiter: (@Sendable () -> Void)? = withState { state in
             guard let waiter = state.openWaiter else { return nil }
             if state.machine.isReady {
                 state.openWaiter = nil
+                isOpening.store(false, ordering: .releasing)
                 return { waiter(.success(())) }
             }
             guard state.actionsInFlight == 0, state.outbox.isEmpty, !state.isDraining else { return nil }
@@ -38,7 +41,7 @@ extension CommitPipeline {
     }
 
     private func openingTookTooLong() {
-        let waiter: (@Sendable () -> Void)? = state.withLock { state in
+        let waiter: (@Sendable () -> Void)? = withState { state in
             guard let waiter = state.openWaiter else { return nil }
             state.openWaiter = nil
             let error = notReadyError(state.machine.status)
@@ -81,8 +84,8 @@ extension CommitPipeline {
         mustRebuild: Bool,
         importSnapshot: (SnapshotNote) async throws -> Void
     ) async throws -> Bool {
-        let committed = state.withLock { $0.machine.committedSequence }
-        let base = state.withLock { $0.machine.chain.base }
+        let committed = withState { $0.machine.committedSequence }
+        let base = withState { $0.machine.chain.base }
         var rebuilds = mustRebuild
         if !rebuilds {
             rebuilds = try await !isOnChain(catalog.applied.position, base: base, committed: committed)
@@ -105,9 +108,10 @@ extension CommitPipeline {
         let applied = catalog.applied
         decide { state in
             state.decider = decider
-            setLogMask(&state)
+            setLogMask(state)
             lowerCompleteness(state)
             state.appliedSequence = applied.position.sequence
+            appliedMark.store(state.appliedSequence, ordering: .releasing)
             state.toApply.removeAll { $0.batch.position.sequence <= applied.position.sequence }
             var actions: [CommitLogMachine.Action] = []
             for note in applied.snapshots.reversed() {
@@ -130,13 +134,13 @@ extension CommitPipeline {
         }
     }
 
-    private func setLogMask(_ state: inout State) {
+    private func setLogMask(_ state: borrowing State) {
         let members = state.machine.memberships.last?.members ?? []
-        state.logMask = VolumeMask.of(members.compactMap { volumes.index(of: $0) })
+        logMask = VolumeMask.of(members.compactMap { volumes.index(of: $0) })
     }
 
     /// After a change of the log set.
-    func refreshLogMask() { state.withLock { setLogMask(&$0) } }
+    func refreshLogMask() { withState { setLogMask($0) } }
 
     private func catalogCall<Value>(_ body: () throws(CatalogError) -> Value) throws -> Value {
         do throws(CatalogError) {
@@ -157,7 +161,7 @@ extension CommitPipeline {
     /// A batch of the recovered log, from any volume that has it.
     func batch(_ sequence: UInt64) async throws -> CommitBatch {
         var lastError: VolumeError?
-        for id in state.withLock({ $0.machine.volumes(holding: sequence) }) {
+        for id in withState({ $0.machine.volumes(holding: sequence) }) {
             guard let index = volumes.index(of: id), let replica = volumes.usableReplica(index) else {
                 continue
             }

@@ -141,6 +141,10 @@ package final class LocalReplica: Replica {
         }
     }
 
+    package func readCached(_ digest: Digest, range: Range<Int>) -> [UInt8]? {
+        volume.readCached(digest, range: range)
+    }
+
     package func verify(_ digest: Digest, strict: Bool, completion: @escaping ReplicaCompletion<Void>) {
         perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
             try volume.verify(digest, strict: strict)
@@ -188,7 +192,8 @@ package final class LocalReplica: Replica {
 
     package var completeSequence: UInt64 { volume.completeSequence }
     package var failure: VolumeError? { volume.failure }
-    package var acceptsPayloads: Bool { volume.failure == nil && !volume.isFull }
+    package var hasFailed: Bool { volume.hasFailed }
+    package var acceptsPayloads: Bool { !volume.hasFailed && !volume.isFull }
     package var space: VolumeSpace { volume.space }
 
     package func recheckRoom() {

@@ -46,6 +46,9 @@ package protocol Replica: AnyObject, Sendable {
     /// Reads a range of a payload; only bytes that verified are handed out.
     /// nil means the whole payload.
     func read(_ digest: Digest, range: Range<Int>?, completion: @escaping ReplicaCompletion<[UInt8]>)
+    /// The same for a small payload up to its end, at once and on the caller's thread, if that takes no waiting for a
+    /// disk; nil otherwise.
+    func readCached(_ digest: Digest, range: Range<Int>) -> [UInt8]?
     /// Verifies a copy in place: block checksums, and with `strict` its SHA-256.
     func verify(_ digest: Digest, strict: Bool, completion: @escaping ReplicaCompletion<Void>)
     /// Replaces a damaged or missing copy durably; the damaged original is quarantined.
@@ -79,6 +82,8 @@ package protocol Replica: AnyObject, Sendable {
     var completeSequence: UInt64 { get }
     /// The sticky failure of this replica, if it has one.
     var failure: VolumeError? { get }
+    /// Whether it has one: asked by every write and read, so it takes no lock.
+    var hasFailed: Bool { get }
     /// Whether payloads may be sent: false when the volume is full (it still takes commit batches) or failed.
     var acceptsPayloads: Bool { get }
     /// May ask the file system: for display, not for the way of a request.
@@ -108,7 +113,7 @@ package struct ReplicaLogReport: Sendable {
 }
 
 extension VolumeError {
-    static func noAnswer(from label: String, within deadline: Duration) -> VolumeError {
+    package static func noAnswer(from label: String, within deadline: Duration) -> VolumeError {
         VolumeError(.overloaded, "No answer within \(deadline).", path: label)
     }
 }

@@ -16,6 +16,9 @@ package final class Replicator: Sendable {
     package struct Configuration: Sendable {
         package var storeID: StoreID
         package var quorum: QuorumConfiguration
+        /// Between two looks for a volume that was absent at opening.
+        package var arrivalProbeInterval = Limits.arrivalProbeInterval
+
         package init(storeID: StoreID, quorum: QuorumConfiguration) {
             self.storeID = storeID
             self.quorum = quorum
@@ -31,6 +34,8 @@ package final class Replicator: Sendable {
     let random: any RandomSource
     let timers: any Timers
     let logger: Logger
+    let opener: VolumeOpener?
+    let arrivalProbeInterval: Duration
     let verified = VerifiedRecently()
     let repairs = RepairQueue()
     let pipeline: CommitPipeline
@@ -46,7 +51,8 @@ package final class Replicator: Sendable {
         clock: any StoreClock,
         random: any RandomSource,
         timers: any Timers,
-        logger: Logger
+        logger: Logger,
+        opener: VolumeOpener?
     ) {
         storeID = configuration.storeID
         quorum = configuration.quorum
@@ -57,6 +63,8 @@ package final class Replicator: Sendable {
         self.random = random
         self.timers = timers
         self.logger = logger
+        self.opener = opener
+        arrivalProbeInterval = configuration.arrivalProbeInterval
         placement = Placement(
             members: volumes.slots.map {
                 Placement.Member(volume: $0.id, weight: $0.weight, failureDomain: $0.failureDomain)
@@ -104,6 +112,8 @@ package final class Replicator: Sendable {
     /// The catalog, after everything that was committed before this call is applied to it: reads see all acknowledged
     /// writes.
     /// - Throws: `StoreError` with `.catalogUnavailable` when the index failed.
+    package var generations: DocumentGenerations { catalog.generations }
+
     package func currentCatalog() async throws -> any CatalogReader {
         try await pipeline.awaitApplied()
         return catalog
@@ -122,6 +132,28 @@ package final class Replicator: Sendable {
             }
             if !isQueued { continuation.resume(throwing: refused) }
         }
+    }
+
+    /// The newest version of a key, which may be a delete marker, and its bucket: from memory where it is known, else
+    /// as `readCatalog`.
+    package func newestVersion(
+        of key: ObjectKey,
+        in bucket: BucketName
+    ) async throws -> (bucket: BucketRow?, version: VersionRow?) {
+        let newest = pipeline.newest
+        if !pipeline.hasStopped.load(ordering: .acquiring), let found = newest.find(key, in: bucket) {
+            return (found.bucket, found.version)
+        }
+        let ticket = newest.ticket(for: key)
+        let found = try await readCatalog { reader in
+            let row = try reader.bucket(named: bucket)
+            return NewestVersions.Found(
+                bucket: row,
+                version: try row.flatMap { try reader.version(bucket: $0.id, key: key, selector: .newest) }
+            )
+        }
+        newest.keep(found, ticket)
+        return (found.bucket, found.version)
     }
 
     private func nextCatalogThread() -> WorkerThread {

@@ -22,6 +22,7 @@ extension Replicator {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.runRepairs() }
             for index in self.volumes.slots.indices { group.addTask { await self.runCatchUp(index) } }
+            for index in self.volumes.slots.indices { group.addTask { await self.awaitArrival(index) } }
             group.addTask { await self.finishReplacements() }
         }
     }
@@ -52,7 +53,10 @@ extension Replicator {
         let committed = pipeline.committedSequence
         return volumes.slots.indices.filter { index in
             guard let replica = volumes.usableReplica(index) else { return false }
-            return replica.completeSequence < committed
+            // What is on its way to it right now is no lag: under load the slowest volume always has something.
+            let next = replica.completeSequence + 1
+            return next <= committed && !pipeline.isOnItsWay(next, to: index)
+                && replica.completeSequence < next
         }
     }
 
@@ -77,17 +81,12 @@ extension Replicator {
             while !Task.isCancelled, volumes.usableReplica(index) != nil {
                 // Commits may have moved the watermark meanwhile.
                 next = max(next, replica.completeSequence + 1)
-                guard next <= pipeline.committedSequence else { break }
+                // From where it gets the batches as they are made, their acknowledgements move the watermark.
+                guard next <= pipeline.committedSequence, !pipeline.isOnItsWay(next, to: index) else { break }
                 let batch = try await pipeline.batch(next)
                 for entry in try CatalogEntryCodec.decode(batch.body) {
-                    for mutation in entry.mutations {
-                        switch mutation {
-                        case .putVersion(let row):
-                            try await copyMissing(of: row.manifest, to: index, replica, &progress)
-                        case .noteSnapshot(let note):
-                            try await copyMissing(of: note.manifest, to: index, replica, &progress)
-                        default: continue
-                        }
+                    for payload in entry.mutations.flatMap(\.payloads) {
+                        try await copyMissing(of: payload.manifest, to: index, replica, &progress)
                     }
                 }
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
@@ -110,7 +109,7 @@ extension Replicator {
                 ]
             )
         }
-        guard progress.missing == 0, replica.completeSequence >= pipeline.committedSequence else {
+        guard progress.missing == 0, !laggingVolumes().contains(index) else {
             return .incomplete(copied: progress.copied, missing: progress.missing, reasons: progress.reasons)
         }
         return .complete(copied: progress.copied)
@@ -138,8 +137,13 @@ extension Replicator {
         while !Task.isCancelled {
             let page = try reader.versions(afterSequence: cursor, limit: 256)
             guard let last = page.last else { break }
-            for row in page { try await copyMissing(of: row.manifest, to: index, replica, &progress) }
+            for payload in page.flatMap(\.payloads) {
+                try await copyMissing(of: payload.manifest, to: index, replica, &progress)
+            }
             cursor = last.id.sequence
+        }
+        for space in DocumentSpace.allCases {
+            try await fill(from: space, reader, index, replica, &progress)
         }
         for note in catalog.applied.snapshots {
             try await copyMissing(of: note.manifest, to: index, replica, &progress)
@@ -147,6 +151,25 @@ extension Replicator {
         guard progress.missing == 0, !Task.isCancelled else { return }
         try await syncIfNeeded(replica, &progress)
         replica.setComplete(through: reached)
+    }
+
+    /// The payloads that documents refer to: parts of uploads that are under way.
+    private func fill(
+        from space: DocumentSpace,
+        _ reader: any CatalogReader,
+        _ index: Int,
+        _ replica: any Replica,
+        _ progress: inout CatchUpProgress
+    ) async throws {
+        var last: [UInt8]?
+        while !Task.isCancelled {
+            let page = try reader.documents(space, after: last, limit: 256)
+            guard let end = page.last else { return }
+            for payload in page.compactMap(\.payload) {
+                try await copyMissing(of: payload.manifest, to: index, replica, &progress)
+            }
+            last = end.key
+        }
     }
 
     private func syncIfNeeded(_ replica: any Replica, _ progress: inout CatchUpProgress) async throws {
@@ -224,6 +247,7 @@ extension Replicator {
 
     /// Returns when nothing is on its way to a volume any more, or the deadline has passed.
     package func quiesce(within deadline: Duration) async {
+        pipeline.applyNow()
         let end = ContinuousClock.now + deadline
         while pipeline.isBusy, ContinuousClock.now < end {
             do { try await clock.sleep(for: .milliseconds(1)) } catch { return }

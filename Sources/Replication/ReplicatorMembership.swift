@@ -7,7 +7,7 @@ extension Replicator {
     /// Members of the log set that this store's configuration no longer has, and volumes that it has beyond the log
     /// set: a replacement that is not finished.
     package var unfinishedReplacements: [(old: VolumeID, new: VolumeID)] {
-        let members = pipeline.state.withLock { $0.machine.status.membership?.members ?? [] }
+        let members = pipeline.withState { $0.machine.status.membership?.members ?? [] }
         let gone = members.filter { volumes.index(of: $0) == nil }
         let spare = volumes.slots.map(\.id).filter { !members.contains($0) }
         return Array(zip(gone, spare)).map { (old: $0.0, new: $0.1) }
@@ -58,7 +58,7 @@ extension Replicator {
 
     /// The leaving member is needed for a start until a later batch carries the news that the change is committed.
     func settleMembership() async throws {
-        while pipeline.state.withLock({ $0.machine.isChangingMembers }) {
+        while pipeline.withState({ $0.machine.isChangingMembers }) {
             _ = try await withCheckedThrowingContinuation {
                 (continuation: CheckedContinuation<LogPosition, any Error>) in
                 pipeline.submit(

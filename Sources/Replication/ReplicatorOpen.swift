@@ -6,6 +6,7 @@ internal import Synchronization
 
 extension Replicator {
     /// Opens the replicated store over volumes that are open: recovers the commit log, brings the index to its state.
+    /// - Parameter opener: opens a volume that was absent, should it appear while the store is open.
     /// - Throws: `StoreError` with `.notEnoughReplicas` when no log can be chosen, and says why.
     package static func open(
         _ configuration: Configuration,
@@ -15,7 +16,8 @@ extension Replicator {
         clock: any StoreClock,
         random: any RandomSource,
         timers: any Timers,
-        logger: Logger
+        logger: Logger,
+        opener: VolumeOpener? = nil
     ) async throws -> (replicator: Replicator, didRebuildCatalog: Bool) {
         let pipeline = CommitPipeline(
             volumes: volumes,
@@ -34,7 +36,8 @@ extension Replicator {
             clock: clock,
             random: random,
             timers: timers,
-            logger: logger
+            logger: logger,
+            opener: opener
         )
         pipeline.onVolumeFailure.withLock { handler in
             handler = { [weak replicator] index, reason in replicator?.fail(index, reason: reason) }
@@ -82,8 +85,13 @@ extension Replicator {
         guard case .success(let report) = await call(replica, { $0.logReport(completion: $1) }) else {
             return
         }
-        volumes.forgive(index)
         let joining = volumeReport(report, of: index)
+        // It may count itself complete through batches that are not on the chain.
+        let common = pipeline.withState {
+            joining.outline.lastCommon(with: $0.machine.chain)?.sequence ?? 0
+        }
+        if joining.completeSequence > common { replica.setComplete(through: common) }
+        volumes.forgive(index)
         logger.info("A volume that lagged takes part again.", metadata: ["volume": "\(replica.label)"])
         pipeline.handle(endsAction: false) { $0.join(joining) }
     }
@@ -107,6 +115,7 @@ extension Replicator {
         repairs.close()
         pipeline.close()
         stopCatalogThreads()
+        volumes.closeAdmission()
         // Side by side: volumes that hang cost one deadline together.
         let threads = volumes.slots.compactMap(\.replica).map { replica in
             let thread = WorkerThread(name: "hf-close", costMax: 1)

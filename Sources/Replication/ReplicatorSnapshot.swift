@@ -39,7 +39,7 @@ extension Replicator {
         let note = SnapshotNote(
             position: summary.state.position,
             stateHash: summary.state.stateHash,
-            rowCount: summary.bucketCount + summary.versionCount,
+            rowCount: summary.rowCount,
             manifest: manifest,
             createdAt: clock.now()
         )

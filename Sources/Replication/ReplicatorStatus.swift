@@ -37,7 +37,7 @@ package struct ReplicatorStatus: Sendable {
 
 extension Replicator {
     package func replicatorStatus() -> ReplicatorStatus {
-        let (log, applied, batchCount) = pipeline.state.withLock {
+        let (log, applied, batchCount) = pipeline.withState {
             ($0.machine.status, $0.appliedSequence, $0.batchSizes.total)
         }
         return ReplicatorStatus(
@@ -67,7 +67,7 @@ extension Replicator {
     }
 
     /// Sizes of the most recent commit batches with their payloads, in bytes.
-    package var recentBatchSizes: [Int] { pipeline.state.withLock { $0.batchSizes.recent } }
+    package var recentBatchSizes: [Int] { pipeline.withState { $0.batchSizes.recent } }
 
     /// The state of one copy.
     package enum CopyState: Sendable, Hashable {

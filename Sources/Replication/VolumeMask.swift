@@ -13,7 +13,7 @@ package struct VolumeMask: Sendable, Hashable, BitwiseCopyable {
     package func union(_ other: VolumeMask) -> VolumeMask { VolumeMask(bits: bits | other.bits) }
     package func subtracting(_ other: VolumeMask) -> VolumeMask { VolumeMask(bits: bits & ~other.bits) }
 
-    private init(bits: UInt64) { self.bits = bits }
+    init(bits: UInt64) { self.bits = bits }
 
     static func of(_ indices: some Sequence<Int>) -> VolumeMask {
         var mask = VolumeMask()
@@ -21,5 +21,15 @@ package struct VolumeMask: Sendable, Hashable, BitwiseCopyable {
         return mask
     }
 
-    var indices: [Int] { (0..<64).filter(contains) }
+    /// The members, in rising order.
+    var indices: [Int] {
+        var indices: [Int] = []
+        indices.reserveCapacity(count)
+        var rest = bits
+        while rest != 0 {
+            indices.append(rest.trailingZeroBitCount)
+            rest &= rest - 1
+        }
+        return indices
+    }
 }

@@ -9,9 +9,16 @@ package final class VolumeSet: Sendable {
         package let label: String
         package let weight: Double
         package let failureDomain: String
-        /// Nil when the volume could not be opened; `problem` then says why.
-        package let replica: (any Replica)?
-        package let problem: String?
+        /// Nil while the volume is not there; `problem` then says why. Never nil again once it was there.
+        package var replica: (any Replica)? { present ?? absence?.replica }
+        package var problem: String? {
+            guard let absence else { return presentProblem }
+            return absence.problem
+        }
+        private let present: (any Replica)?
+        private let presentProblem: String?
+        /// Set for a volume that could not be opened with the store.
+        fileprivate let absence: Absence?
 
         package init(
             id: VolumeID,
@@ -25,9 +32,41 @@ package final class VolumeSet: Sendable {
             self.label = label
             self.weight = weight
             self.failureDomain = failureDomain
-            self.replica = replica
-            self.problem = problem
+            present = replica
+            presentProblem = problem
+            absence = replica == nil ? Absence(problem ?? "The volume is not there.") : nil
         }
+    }
+
+    /// The place of a volume that is not there, until it comes.
+    fileprivate final class Absence: Sendable {
+        private struct State {
+            var problem: String?
+            var replica: (any Replica)?
+            var isClosed = false
+        }
+
+        private let state: Mutex<State>
+
+        init(_ problem: String) { state = Mutex(State(problem: problem)) }
+
+        var replica: (any Replica)? { state.withLock { $0.replica } }
+        var problem: String? { state.withLock { $0.problem } }
+
+        func note(_ problem: String) {
+            state.withLock { if $0.replica == nil { $0.problem = problem } }
+        }
+
+        func end(with replica: any Replica) -> Bool {
+            state.withLock { state in
+                guard !state.isClosed, state.replica == nil else { return false }
+                state.replica = replica
+                state.problem = nil
+                return true
+            }
+        }
+
+        func close() { state.withLock { $0.isClosed = true } }
     }
 
     package static let countMax = 64
@@ -35,6 +74,8 @@ package final class VolumeSet: Sendable {
     package let slots: [Slot]
     private let indexByID: [VolumeID: Int]
     private let failures = Mutex<[Int: String]>([:])
+    /// The keys of `failures` as bits: what every write and read asks for takes no lock.
+    private let failedBits = Atomic<UInt64>(0)
 
     /// - Throws: `StoreError` with `.invalidArgument` for too many volumes or one that is named twice.
     package init(_ slots: [Slot]) throws(StoreError) {
@@ -61,7 +102,10 @@ package final class VolumeSet: Sendable {
 
     /// The replica at an index, unless it is absent or has failed.
     package func usableReplica(_ index: Int) -> (any Replica)? {
-        guard let replica = slots[index].replica, problem(at: index) == nil else { return nil }
+        let slot = slots[index]
+        guard let replica = slot.replica, slot.problem == nil, !replica.hasFailed,
+            !VolumeMask(bits: failedBits.load(ordering: .acquiring)).contains(index)
+        else { return nil }
         return replica
     }
 
@@ -83,9 +127,22 @@ package final class VolumeSet: Sendable {
         failures.withLock { failures in
             guard failures[index] == nil else { return false }
             failures[index] = reason
+            failedBits.store(Self.mask(of: failures).bits, ordering: .releasing)
             return true
         }
     }
+
+    /// A volume that was absent is there.
+    /// - Returns: false when the set is being closed: the caller lets go of the replica.
+    func admit(_ replica: any Replica, at index: Int) -> Bool {
+        slots[index].absence?.end(with: replica) ?? false
+    }
+
+    /// Why an absent volume is absent still.
+    func noteAbsence(of index: Int, _ problem: String) { slots[index].absence?.note(problem) }
+
+    /// Nobody is admitted from here on.
+    func closeAdmission() { for slot in slots { slot.absence?.close() } }
 
     /// Volumes that are out although they have no sticky failure: they lagged, or did not answer in time.
     var forgivable: [Int] {
@@ -94,10 +151,19 @@ package final class VolumeSet: Sendable {
     }
 
     /// A volume that was out takes part again.
-    func forgive(_ index: Int) { failures.withLock { $0[index] = nil } }
+    func forgive(_ index: Int) {
+        failures.withLock { failures in
+            failures[index] = nil
+            failedBits.store(Self.mask(of: failures).bits, ordering: .releasing)
+        }
+    }
+
+    private static func mask(of failures: [Int: String]) -> VolumeMask { VolumeMask.of(failures.keys) }
 
     package var usableMask: VolumeMask {
-        VolumeMask.of(slots.indices.filter { usableReplica($0) != nil })
+        var mask = VolumeMask()
+        for index in slots.indices where usableReplica(index) != nil { mask.insert(index) }
+        return mask
     }
 
     /// The error for too few usable volumes: names each one that is missing, and why.

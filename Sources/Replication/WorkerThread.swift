@@ -127,14 +127,16 @@ package final class WorkerThread: Sendable {
         cancelled: @escaping @Sendable () -> Void = {},
         _ run: @escaping @Sendable () -> Void
     ) -> Bool {
-        core.withLock { state in
-            guard !state.isStopped else { return false }
-            guard state.cost == 0 || state.cost + cost <= costMax else { return false }
+        let (isTaken, isIdle) = core.withLock { state -> (Bool, Bool) in
+            guard !state.isStopped else { return (false, false) }
+            guard state.cost == 0 || state.cost + cost <= costMax else { return (false, false) }
             state.jobs.append(Job(cost: cost, run: run, cancelled: cancelled))
             state.cost += cost
-            if !state.isRunningJob { pthread_cond_signal(core.condition) }
-            return true
+            return (true, !state.isRunningJob)
         }
+        // Beside the lock: the thread that wakes up would only wait for it.
+        if isIdle { pthread_cond_signal(core.condition) }
+        return isTaken
     }
 
     /// Cost of the jobs that wait.

@@ -4,6 +4,7 @@ import CatalogSQLite
 import ObjectService
 import StoreModel
 import StoreTestKit
+import Synchronization
 import Testing
 
 @testable import Replication
@@ -54,6 +55,118 @@ import Testing
         let two = engine
         #expect(await engine.eventually { two.isWhole })
         try await check(0..<12, engine)
+        await engine.close()
+    }
+
+    @Test func aVolumeThatAppearsWhileTheStoreIsOpenIsTakenIn() async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        try await write(0..<4, engine)
+        await engine.close()
+        fixture.take(engine)
+        // By more batches than are kept in memory.
+        engine = try await fixture.open([0, 1])
+        try await write(4..<90, engine)
+        await engine.close()
+        fixture.take(engine)
+        let isThere = Atomic(false)
+        let (opener, disk) = fixture.arrival(of: 2) { isThere.load(ordering: .acquiring) }
+        engine = try await fixture.open([0, 1], opener: opener)
+        try await write(90..<94, engine)
+        let open = engine
+        let isStillAway = await engine.eventually {
+            open.replicator.replicatorStatus().volumes[2].problem?.contains("It is away still") ?? false
+        }
+        #expect(isStillAway)
+        isThere.store(true, ordering: .releasing)
+        #expect(await engine.eventually { open.replicator.replicatorStatus().wholeCount == 3 })
+        #expect(engine.replicator.replicatorStatus().volumes[2].problem == nil)
+        try await write(94..<98, engine)
+        #expect(await engine.eventually { open.replicator.replicatorStatus().wholeCount == 3 })
+        #expect(try await engine.objects.verify(repair: false).findingCount == 0)
+        await engine.close()
+        fixture.take(engine)
+        fixture.take(disk.image, of: 2)
+        // It carries its share.
+        engine = try await fixture.open([1, 2], maintained: false)
+        try await check(0..<98, engine)
+        await engine.close()
+    }
+
+    @Test func aVolumeThatAppearsWhileTheStoreClosesIsLetGo() async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        await engine.close()
+        fixture.take(engine)
+        let (opener, disk) = fixture.arrival(of: 2) { true }
+        let asked = Atomic(false)
+        engine = try await fixture.open(
+            [0, 1],
+            opener: { index in
+                // The store is closed while the volume opens.
+                while index == 2, !asked.load(ordering: .acquiring) { await Task.yield() }
+                return await opener(index)
+            }
+        )
+        let closing = engine
+        async let closed: Void = closing.close()
+        asked.store(true, ordering: .releasing)
+        await closed
+        // Whoever was first: the lock is free.
+        let isFree = await engine.eventually {
+            (try? disk.lock("lock", content: []))?.release() != nil
+        }
+        #expect(isFree)
+    }
+
+    @Test func aVolumeThatWasAwayGetsThePartsOfUploadsToo() async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open([0, 1])
+        let store = engine.objectsWithSmallParts
+        var uploads: [UploadAddress] = []
+        var parts: [UploadedPart] = []
+        for key in ["done", "open"] {
+            let upload = try await store.createUpload(
+                CreateUploadRequest(bucket: try engine.bucket, key: try ObjectKey(key))
+            )
+            let address = UploadAddress(bucket: try engine.bucket, key: upload.key, id: upload.id)
+            uploads.append(address)
+            parts = []
+            for (number, size) in [(1, 150_000), (2, 900)] {
+                parts.append(
+                    try await store.putPart(
+                        PutPartRequest(upload: address, number: number),
+                        body: BufferByteSource(randomBytes(size, seed: UInt64(size)))
+                    )
+                )
+            }
+        }
+        let listed = parts.map { ListedPart(number: $0.number, etag: $0.etag.hex) }
+        _ = try await store.complete(CompleteRequest(upload: uploads[0], parts: listed))
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open()
+        let whole = engine
+        #expect(await engine.eventually { whole.isWhole })
+        let report = try await engine.objects.verify(repair: false)
+        #expect(report.findingCount == 0 && report.partCount == 2)
+        await engine.close()
+        fixture.take(engine)
+        // The one that was away is one of the two now, and the upload goes on.
+        engine = try await fixture.open([0, 2])
+        let row = try await engine.objectsWithSmallParts.complete(
+            CompleteRequest(upload: uploads[1], parts: listed)
+        )
+        #expect(row.size == 150_900)
+        let expected = randomBytes(150_000, seed: 150_000) + randomBytes(900, seed: 900)
+        #expect(try await engine.get("open") == expected)
+        #expect(try await engine.get("done") == expected)
         await engine.close()
     }
 

@@ -28,6 +28,8 @@ final class Ledger: Sendable {
         /// Contents whose only put was refused for certain.
         var refused: [[UInt8]] = []
         var attemptCount = 0
+        /// Parts that were acknowledged, of uploads that nothing has ended, with their bytes.
+        var parts: [UploadAddress: [UploadedPart]] = [:]
     }
 
     let state = Mutex(State())
@@ -101,6 +103,40 @@ final class Ledger: Sendable {
         }
     }
 
+    /// One upload that becomes an object, one that is left under way, one that is given up.
+    private func uploadInParts(_ engine: Engine, _ ledger: Ledger) async {
+        let objects = engine.objectsWithSmallParts
+        let bodies = [randomBytes(150_000, seed: 21), randomBytes(3_000, seed: 22)]
+        func start(_ key: String) async throws -> UploadAddress {
+            let upload = try await objects.createUpload(
+                CreateUploadRequest(bucket: try engine.bucket, key: try ObjectKey(key))
+            )
+            return UploadAddress(bucket: try engine.bucket, key: upload.key, id: upload.id)
+        }
+        func put(_ number: Int, _ address: UploadAddress) async throws -> UploadedPart {
+            try await objects.putPart(
+                PutPartRequest(upload: address, number: number),
+                body: BufferByteSource(bodies[number - 1])
+            )
+        }
+        await ledger.write("m", .content(Array(bodies.joined()))) {
+            let address = try await start("m")
+            let parts = [try await put(1, address), try await put(2, address)]
+            let listed = parts.map { ListedPart(number: $0.number, etag: $0.etag.hex) }
+            return try await objects.complete(CompleteRequest(upload: address, parts: listed))
+        }
+        if let address = try? await start("n") {
+            for number in 1...2 {
+                guard let part = try? await put(number, address) else { continue }
+                ledger.state.withLock { $0.parts[address, default: []].append(part) }
+            }
+        }
+        if let address = try? await start("o"), (try? await put(2, address)) != nil {
+            try? await objects.abort(address)
+        }
+        _ = try? await engine.replicator.takeSnapshot()
+    }
+
     /// The bucket exists, and nothing else.
     private func prepared() async throws -> EngineFixture {
         let fixture = try EngineFixture()
@@ -128,6 +164,11 @@ final class Ledger: Sendable {
         for (id, bytes) in expected.acked {
             let isThere = contents[id] == bytes
             #expect(isThere, "\(point): acknowledged version \(id) is lost")
+        }
+        for (upload, parts) in expected.parts {
+            let found = try await engine.objects.listParts(of: upload).parts
+            let areThere = parts.allSatisfy(found.contains)
+            #expect(areThere, "\(point): acknowledged parts of \(upload.key) are lost")
         }
         for (key, wishes) in expected.newest {
             let found: Ledger.Wish
@@ -188,6 +229,18 @@ final class Ledger: Sendable {
 
     @Test(.timeLimit(.minutes(Self.isLong ? 30 : 3)))
     func whereverTheProcessDiesAnyTwoVolumesHaveWhatWasAcknowledged() async throws {
+        try await dieEverywhere(callsMin: 60, workload)
+    }
+
+    @Test(.timeLimit(.minutes(Self.isLong ? 30 : 3)))
+    func whereverTheProcessDiesUploadsInPartsAreWholeOrNotThere() async throws {
+        try await dieEverywhere(callsMin: 20, uploadInParts)
+    }
+
+    private func dieEverywhere(
+        callsMin: Int,
+        _ workload: (Engine, Ledger) async -> Void
+    ) async throws {
         let total: Int
         do {
             let fixture = try await prepared()
@@ -202,7 +255,7 @@ final class Ledger: Sendable {
             try fixture.copyIndex(to: "catalog.sqlite")
             try await restart(fixture.images, fixture, ledger, "no crash")
         }
-        #expect(total > 60)
+        #expect(total > callsMin)
         for seed in TestSeeds.seeds(fixed: 1) {
             var generator = SeededGenerator(seed: seed)
             var call = 1 + generator.below(7)

