@@ -7,9 +7,15 @@ extension ObjectStore {
         _ name: BucketName,
         versioning: VersioningState = .enabled,
         owner: String? = nil,
+        settings: [BucketSetting] = [],
         operation: OperationID? = nil
     ) async throws -> BucketRow {
-        let command = CatalogCommand.createBucket(name, versioning: versioning, owner: owner)
+        let command = CatalogCommand.createBucket(
+            name,
+            versioning: versioning,
+            owner: owner,
+            settings: settings
+        )
         return try await commit(command, operation: operation).madeBucket()
     }
 

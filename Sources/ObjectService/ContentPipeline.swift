@@ -1,12 +1,16 @@
 package import Catalog
 package import ContentHashing
+package import Encryption
 internal import StoreModel
 internal import Synchronization
 
 /// The bytes of an object, stored but not visible yet.
 package struct StoredContent<Receipt: Sendable>: Sendable {
-    package let content: ObjectContent
+    /// Size and digests are those of the body, also when it is stored encrypted.
+    package var content: ObjectContent
     package let receipts: [Receipt]
+    /// Bytes that the manifest lists.
+    package let storedSize: UInt64
 }
 
 /// Takes a body in: cuts it into chunks, names and stores them, computes the digests of the whole and the manifest.
@@ -14,6 +18,9 @@ package struct StoredContent<Receipt: Sendable>: Sendable {
 /// A small body is one payload: hashed where the caller runs, without a task. A larger one flows through four steps
 /// at the same time: the caller's task takes pieces and cuts, one lane computes MD5, another the SHA-256 of the
 /// whole, and each chunk has a task that names and stores it. Each byte is copied once, from the pieces to its chunk.
+///
+/// A body that is stored encrypted is cut where the frames end; its chunks are sealed by their tasks, and named by what
+/// is stored. The digests of the whole are those of the body.
 ///
 /// Memory: `chunksInFlightMax` chunks at most, one of which is being put together, whatever the body's size; and
 /// over all uploads the chunks that are being worked on have permits.
@@ -28,75 +35,91 @@ package struct ContentPipeline<Storage: ReplicatedStorage>: Sendable {
         self.permits = permits
     }
 
-    /// - Parameter beforeStreaming: called once if the body turns out to be more than a small one, before its chunks
-    ///   are stored: the place to refuse what would be refused at the end anyway.
+    /// - Parameters:
+    ///   - cipher: seals what is stored; nil: it is stored as it is.
+    ///   - beforeStreaming: called once if the body turns out to be more than a small one, before its
+    ///     chunks are stored: the place to refuse what would be refused at the end anyway.
     /// - Throws: what the source or the storage throws, or the refusal of the expectation.
     package func store(
         _ source: any ByteSource,
-        expecting expectation: BodyExpectation,
+        _ requirements: BodyRequirements,
+        sealing cipher: SegmentCipher? = nil,
         beforeStreaming: () async throws -> Void = {}
     ) async throws -> StoredContent<Storage.Receipt> {
         var pieces: [[UInt8]] = []
         var count = 0
         while let piece = try await source.next() {
             count += piece.count
-            try expectation.check(countSoFar: UInt64(count))
+            try requirements.check(countSoFar: UInt64(count))
             if !piece.isEmpty { pieces.append(piece) }
             if count > limits.smallSizeMax {
                 try await beforeStreaming()
-                return try await storeLarge(pieces, source, expectation)
+                return try await storeLarge(pieces, source, requirements, cipher)
             }
         }
-        return try await storeSmall(pieces.count == 1 ? pieces[0] : Array(pieces.joined()), expectation)
+        let bytes = pieces.count == 1 ? pieces[0] : Array(pieces.joined())
+        return try await storeSmall(bytes, requirements, cipher)
     }
 
     private func storeSmall(
         _ bytes: [UInt8],
-        _ expectation: BodyExpectation
+        _ requirements: BodyRequirements,
+        _ cipher: SegmentCipher?
     ) async throws -> StoredContent<Storage.Receipt> {
         let sha256 = SHA256Hasher.hash(bytes)
         let md5 = bytes.withUnsafeBytes { MD5Hasher.hash($0) }
-        try expectation.check(count: UInt64(bytes.count), sha256: sha256, md5: md5)
+        let checksum = requirements.checksum.map { algorithm in
+            Checksum(algorithm, sha256: sha256) ?? Checksummer.checksum(algorithm, of: bytes)
+        }
+        let found = BodyDigests(size: UInt64(bytes.count), sha256: sha256, md5: md5, checksum: checksum)
+        try await requirements.check(found)
         var receipts: [Storage.Receipt] = []
         var chunks: [ChunkReference] = []
-        if !bytes.isEmpty {
-            receipts.append(try await storage.write(sha256, bytes: bytes, waitsForCommit: true))
-            chunks.append(ChunkReference(digest: sha256, length: UInt32(bytes.count)))
+        let stored = cipher?.seal(bytes, firstFrame: 0, isEnd: true) ?? bytes
+        if !stored.isEmpty {
+            let name = cipher == nil ? sha256 : SHA256Hasher.hash(stored)
+            receipts.append(try await storage.write(name, bytes: stored, waitsForCommit: true))
+            chunks.append(ChunkReference(digest: name, length: UInt32(stored.count)))
         }
-        let content = ObjectContent(
-            size: UInt64(bytes.count),
-            etag: md5.hex,
-            checksums: ObjectChecksums(sha256: sha256, md5: md5),
-            manifest: .inline(chunks)
+        return StoredContent(
+            content: ObjectContent(found, .inline(chunks)),
+            receipts: receipts,
+            storedSize: UInt64(stored.count)
         )
-        return StoredContent(content: content, receipts: receipts)
     }
 
     private func storeLarge(
         _ head: [[UInt8]],
         _ source: any ByteSource,
-        _ expectation: BodyExpectation
+        _ requirements: BodyRequirements,
+        _ cipher: SegmentCipher?
     ) async throws -> StoredContent<Storage.Receipt> {
-        let upload = Upload(storage: storage, limits: limits, permits: permits)
+        let upload = Upload(
+            storage: storage,
+            limits: limits,
+            permits: permits,
+            checksum: requirements.checksum,
+            cipher: cipher
+        )
         var manifest = ManifestBuilder(limits.manifest)
         var nodeReceipts: [Storage.Receipt] = []
         var size: UInt64 = 0
         try await withThrowingDiscardingTaskGroup { group in
-            var assembly = ChunkAssembly(sizes: limits.chunkSizes)
+            var assembly = ChunkAssembly(sizes: limits.chunkSizes, cipher: cipher)
             var waiting = head[...]
             while true {
                 var next = waiting.popFirst()
                 if next == nil { next = try await source.next() }
                 guard let piece = next else { break }
                 size += UInt64(piece.count)
-                try expectation.check(countSoFar: size)
+                try requirements.check(countSoFar: size)
                 var rest = piece[...]
                 while !rest.isEmpty {
                     guard assembly.take(from: &rest) else { continue }
                     try Task.checkCancellation()
                     // Nothing may throw between the two: the chunk gives back what entering took.
                     try await upload.window.enter()
-                    upload.start(assembly.takeChunk(), in: &group)
+                    upload.start(assembly.takeChunk(), isEnd: false, in: &group)
                 }
                 for chunk in upload.results.takeOrdered() {
                     for node in manifest.append(chunk) { nodeReceipts.append(try await write(node)) }
@@ -104,7 +127,7 @@ package struct ContentPipeline<Storage: ReplicatedStorage>: Sendable {
             }
             if !assembly.isEmpty {
                 try await upload.window.enter()
-                upload.start(assembly.takeChunk(), in: &group)
+                upload.start(assembly.takeChunk(), isEnd: true, in: &group)
             }
         }
         for chunk in upload.results.takeOrdered() {
@@ -112,20 +135,60 @@ package struct ContentPipeline<Storage: ReplicatedStorage>: Sendable {
         }
         let (reference, nodes) = manifest.finish()
         for node in nodes { nodeReceipts.append(try await write(node)) }
-        precondition(manifest.contentLength == size, "Every byte of a body is in one chunk.")
-        let (sha256, md5) = upload.finishDigests()
-        try expectation.check(count: size, sha256: sha256, md5: md5)
-        let content = ObjectContent(
-            size: size,
-            etag: md5.hex,
-            checksums: ObjectChecksums(sha256: sha256, md5: md5),
-            manifest: reference
+        precondition(
+            cipher != nil || manifest.contentLength == size,
+            "Every byte of a body is in one chunk."
         )
-        return StoredContent(content: content, receipts: upload.results.takeReceipts() + nodeReceipts)
+        let found = upload.finishDigests(size: size)
+        try await requirements.check(found)
+        return StoredContent(
+            content: ObjectContent(found, reference),
+            receipts: upload.results.takeReceipts() + nodeReceipts,
+            storedSize: manifest.contentLength
+        )
     }
 
     private func write(_ node: ManifestBuilder.Finished) async throws -> Storage.Receipt {
         try await storage.write(node.digest, bytes: node.bytes, waitsForCommit: false)
+    }
+}
+
+extension ObjectContent {
+    /// A body that was taken in whole.
+    fileprivate init(_ found: BodyDigests, _ manifest: ManifestReference) {
+        let others = found.checksum.map {
+            [NamedValue($0.algorithm.name, ObjectChecksum(fullObject: $0).text)]
+        }
+        self.init(
+            size: found.size,
+            etag: found.md5.hex,
+            checksums: ObjectChecksums(sha256: found.sha256, md5: found.md5, others: others ?? []),
+            manifest: manifest
+        )
+    }
+}
+
+extension Checksum {
+    /// The SHA-256 is computed anyway; nil for another algorithm.
+    fileprivate init?(_ algorithm: ChecksumAlgorithm, sha256: Digest) {
+        guard algorithm == .sha256 else { return nil }
+        self.init(.sha256, bytes: sha256.bytes)
+    }
+}
+
+/// A checksum as a digest lane works on it.
+private struct RunningChecksum: LaneDigest, ~Copyable {
+    private var summer: Checksummer?
+
+    init(_ algorithm: ChecksumAlgorithm) { summer = Checksummer(algorithm) }
+
+    mutating func update(_ bytes: UnsafeRawBufferPointer) { summer?.update(bytes) }
+
+    func soFar() -> Checksum? { nil }
+
+    consuming func finish() -> Checksum {
+        guard let summer = summer.take() else { fatalError("A checksum is finished once.") }
+        return summer.finish()
     }
 }
 
@@ -137,6 +200,7 @@ package struct PipelineLimits: Hashable, Sendable {
     package var manifest = ManifestBuilder.Limits.standard
     package var uploadPermitCount = Limits.uploadPermitCount
     package var readAheadShareCount = Limits.readAheadShareCount
+    package var partSizeMin = Limits.partSizeMin
 
     package init() {}
     package static let standard = PipelineLimits()
@@ -144,18 +208,28 @@ package struct PipelineLimits: Hashable, Sendable {
 
 /// Puts chunks together from pieces.
 private struct ChunkAssembly {
-    private var chunker: ContentChunker
+    /// Where chunks end: after what is in them, or, of an encrypted body, after so many bytes.
+    private enum Cut {
+        case byContent(ContentChunker)
+        case bySize(index: Int, partNumber: UInt16, count: Int)
+    }
+
+    private var cut: Cut
     /// What the current chunk has so far. Slices: the bytes are copied once, when the chunk is complete.
     private var parts: [ArraySlice<UInt8>] = []
 
-    init(sizes: ContentChunker.Sizes) { chunker = ContentChunker(sizes) }
+    init(sizes: ContentChunker.Sizes, cipher: SegmentCipher?) {
+        cut =
+            cipher.map { .bySize(index: 0, partNumber: $0.partNumber, count: 0) }
+            ?? .byContent(ContentChunker(sizes))
+    }
 
     var isEmpty: Bool { parts.isEmpty }
 
     /// Moves bytes from `rest` to the current chunk, up to its end.
     /// - Returns: whether the chunk is complete.
     mutating func take(from rest: inout ArraySlice<UInt8>) -> Bool {
-        guard let end = rest.withUnsafeBytes({ chunker.endOfChunk(in: $0) }) else {
+        guard let end = endOfChunk(in: rest) else {
             parts.append(rest)
             rest = []
             return false
@@ -163,6 +237,24 @@ private struct ChunkAssembly {
         parts.append(rest.prefix(end))
         rest = rest.dropFirst(end)
         return true
+    }
+
+    private mutating func endOfChunk(in rest: ArraySlice<UInt8>) -> Int? {
+        switch cut {
+        case .byContent(var chunker):
+            let end = rest.withUnsafeBytes { chunker.endOfChunk(in: $0) }
+            cut = .byContent(chunker)
+            return end
+        case .bySize(let index, let partNumber, let count):
+            // A chunk is complete when more follows: the last one of a body is sealed as the last.
+            let room = SegmentLayout.chunkSize(at: index, partNumber: partNumber) - count
+            guard rest.count > room else {
+                cut = .bySize(index: index, partNumber: partNumber, count: count + rest.count)
+                return nil
+            }
+            cut = .bySize(index: index + 1, partNumber: partNumber, count: 0)
+            return room
+        }
     }
 
     /// The bytes of the current chunk, and the next one begins.
@@ -186,29 +278,53 @@ private final class Upload<Storage: ReplicatedStorage> {
     let window: TransferWindow
     let results: ChunkResults<Storage.Receipt>
     private let storage: Storage
-    private let md5 = DigestLane<MD5Hasher>(tellsFirst: false)
-    private let sha256 = DigestLane<SHA256Hasher>(tellsFirst: true)
+    private let md5 = DigestLane(MD5Hasher(), tellsFirst: false)
+    private let sha256: DigestLane<SHA256Hasher>
+    private let checksum: ChecksumAlgorithm?
+    /// nil: SHA-256 is the checksum, or there is none.
+    private let checksumLane: DigestLane<RunningChecksum>?
+    private let cipher: SegmentCipher?
     private var count = 0
 
-    init(storage: Storage, limits: PipelineLimits, permits: ChunkPermits) {
+    init(
+        storage: Storage,
+        limits: PipelineLimits,
+        permits: ChunkPermits,
+        checksum: ChecksumAlgorithm?,
+        cipher: SegmentCipher?
+    ) {
         self.storage = storage
+        self.cipher = cipher
+        self.checksum = checksum
+        checksumLane =
+            checksum == nil || checksum == .sha256
+            ? nil : checksum.map { DigestLane(RunningChecksum($0), tellsFirst: false) }
+        sha256 = DigestLane(SHA256Hasher(), tellsFirst: cipher == nil)
         window = TransferWindow(countMax: max(1, limits.chunksInFlightMax - 1), permits: permits)
         results = ChunkResults()
     }
 
     /// Takes a chunk on, for which the caller entered the window.
-
-    func start(_ bytes: [UInt8], in group: inout ThrowingDiscardingTaskGroup<any Error>) {
+    /// - Parameter isEnd: whether the body ends with it.
+    func start(
+        _ bytes: [UInt8],
+        isEnd: Bool,
+        in group: inout ThrowingDiscardingTaskGroup<any Error>
+    ) {
         let chunk = InFlightChunk(index: count, bytes: bytes, window: window)
         count += 1
         if md5.add(chunk) { group.addTask { [md5] in await md5.work() } }
         if sha256.add(chunk) { group.addTask { [sha256] in await sha256.work() } }
-        group.addTask { [storage, results, sha256, window] in
+        if let checksumLane, checksumLane.add(chunk) { group.addTask { await checksumLane.work() } }
+        group.addTask { [storage, results, sha256, window, cipher] in
             do {
-                let isFirst = chunk.index == 0
-                let digest = isFirst ? await sha256.digestOfFirst() : SHA256Hasher.hash(chunk.bytes)
-                let receipt = try await storage.write(digest, bytes: chunk.bytes, waitsForCommit: true)
-                let reference = ChunkReference(digest: digest, length: UInt32(chunk.bytes.count))
+                let firstFrame = UInt64(chunk.index * FrameFormat.framesPerChunk)
+                let sealed = cipher?.seal(chunk.bytes, firstFrame: firstFrame, isEnd: isEnd)
+                let isHashed = chunk.index == 0 && sealed == nil
+                let stored = sealed ?? chunk.bytes
+                let digest = isHashed ? await sha256.digestOfFirst() : SHA256Hasher.hash(stored)
+                let receipt = try await storage.write(digest, bytes: stored, waitsForCommit: true)
+                let reference = ChunkReference(digest: digest, length: UInt32(stored.count))
                 results.add(reference, receipt, at: chunk.index)
             } catch {
                 window.fail(error)
@@ -218,7 +334,11 @@ private final class Upload<Storage: ReplicatedStorage> {
     }
 
     /// Digests of the whole body. Called once, when all tasks have ended.
-    func finishDigests() -> (sha256: Digest, md5: MD5Digest) { (sha256.finish(), md5.finish()) }
+    func finishDigests(size: UInt64) -> BodyDigests {
+        let whole = sha256.finish()
+        let found = checksum.flatMap { Checksum($0, sha256: whole) ?? checksumLane?.finish() }
+        return BodyDigests(size: size, sha256: whole, md5: md5.finish(), checksum: found)
+    }
 }
 
 /// What became of the chunks, back in their order.

@@ -1,11 +1,30 @@
 internal import ContentHashing
+internal import StoreModel
 internal import Synchronization
+
+/// A digest or checksum that a lane works on.
+protocol LaneDigest: ~Copyable, Sendable {
+    associatedtype Value: Sendable
+
+    mutating func update(_ bytes: UnsafeRawBufferPointer)
+    /// The digest of the bytes so far, of which more may follow; nil where it isn't told before the end.
+    func soFar() -> Value?
+    consuming func finish() -> Value
+}
+
+extension SHA256Hasher: LaneDigest {
+    func soFar() -> Digest? { current() }
+}
+
+extension MD5Hasher: LaneDigest {
+    func soFar() -> MD5Digest? { current() }
+}
 
 /// A running digest over chunks in their order, worked on by whichever task finds work and no worker.
 ///
 /// A digest of a whole object is serial, so it gets one worker at a time; different digests of the same object run
 /// side by side.
-final class DigestLane<Hasher: RunningDigest & ~Copyable>: Sendable {
+final class DigestLane<Hasher: LaneDigest & ~Copyable>: Sendable {
     private struct Queue {
         var waiting: [InFlightChunk] = []
         var hasWorker = false
@@ -21,10 +40,13 @@ final class DigestLane<Hasher: RunningDigest & ~Copyable>: Sendable {
     private let first = Mutex(First())
     private let tellsFirst: Bool
     /// Locked by the worker only, so it is never waited for.
-    private let hasher: Mutex<Hasher?> = Mutex(Hasher())
+    private let hasher: Mutex<Hasher?>
 
     /// - Parameter tellsFirst: whether `digestOfFirst` will be asked for.
-    init(tellsFirst: Bool) { self.tellsFirst = tellsFirst }
+    init(_ hasher: consuming sending Hasher, tellsFirst: Bool) {
+        self.hasher = Mutex(hasher)
+        self.tellsFirst = tellsFirst
+    }
 
     /// - Returns: whether the caller must have `work()` called.
     func add(_ chunk: InFlightChunk) -> Bool {
@@ -47,7 +69,7 @@ final class DigestLane<Hasher: RunningDigest & ~Copyable>: Sendable {
     private func update(_ chunk: InFlightChunk) {
         let current = hasher.withLock { hasher -> Hasher.Value? in
             chunk.bytes.withUnsafeBytes { hasher?.update($0) }
-            return tellsFirst && chunk.index == 0 ? hasher?.current() : nil
+            return tellsFirst && chunk.index == 0 ? hasher?.soFar() ?? nil : nil
         }
         guard let current else { return }
         let waiter = first.withLock { first in

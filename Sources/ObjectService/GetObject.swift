@@ -1,4 +1,5 @@
 package import Catalog
+package import Encryption
 package import StoreModel
 
 /// Which bytes of an object are asked for, before its size is known.
@@ -26,24 +27,47 @@ package enum RequestedRange: Hashable, Sendable {
 
 extension ObjectStore {
     /// Opens a version for reading; the reader keeps to this version whatever is written meanwhile.
-    package func get(_ address: VersionAddress, range: RequestedRange = .whole) async throws -> ObjectReader {
+    /// - Parameter clientKey: the key of a version that was encrypted with a client's key.
+    /// - Throws: also `.encryptionKeyMissing`, `.encryptionKeyUnexpected`, `.accessDenied` for another key than the
+    ///   right one, `.masterKeyUnavailable`.
+    package func get(
+        _ address: VersionAddress,
+        range: RequestedRange = .whole,
+        clientKey: EncryptionKey? = nil
+    ) async throws -> ObjectReader {
         let version = try await readableVersion(address)
-        return try read(version, range: range)
+        return try read(version, range: range, clientKey: clientKey)
     }
 
     /// Opens a version whose row is at hand, for a further range of it for example.
-    package func read(_ version: VersionRow, range: RequestedRange = .whole) throws -> ObjectReader {
+    package func read(
+        _ version: VersionRow,
+        range: RequestedRange = .whole,
+        clientKey: EncryptionKey? = nil
+    ) throws -> ObjectReader {
         precondition(!version.isDeleteMarker, "A delete marker has no bytes.")
         let resolved = try range.resolved(size: version.size)
-        return ObjectReader(version, resolved, feed(version, resolved, storage))
+        let dataKey = try dataKey(of: version, clientKey: clientKey)
+        return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage))
     }
 
     private func feed<Storage: ReplicatedStorage>(
         _ version: VersionRow,
         _ range: ByteRange,
+        _ dataKey: EncryptionKey?,
         _ storage: Storage
     ) -> any ChunkFeed {
-        ChunkPrefetch(
+        if let dataKey {
+            return DecryptingFeed(
+                version,
+                range,
+                dataKey,
+                storage: storage,
+                limits: limits,
+                shared: readAhead
+            )
+        }
+        return ChunkPrefetch(
             ManifestCursor(version.manifest, size: version.size, range: range, storage: storage),
             storage: storage,
             countMax: limits.chunksInFlightMax,

@@ -8,7 +8,10 @@ package import StoreModel
 package final class ObjectStore: Sendable {
     let storage: any ReplicatedStorage
     let limits: PipelineLimits
-    private let random: any RandomSource
+    let random: any RandomSource
+    let clock: any StoreClock
+    let bucketCache = BucketCache()
+    let masterKeys: MasterKeys
     /// Bounds of what all uploads, and all downloads, hold in memory at the same time.
     let uploadPermits: ChunkPermits
     let readAhead: SharedAllowance
@@ -16,11 +19,15 @@ package final class ObjectStore: Sendable {
     package init(
         storage: any ReplicatedStorage,
         random: any RandomSource = SystemRandom(),
+        clock: any StoreClock = SystemClock(),
+        masterKeys: MasterKeys = .none,
         limits: PipelineLimits = .standard
     ) {
         self.storage = storage
         self.random = random
+        self.clock = clock
         self.limits = limits
+        self.masterKeys = masterKeys
         uploadPermits = ChunkPermits(count: limits.uploadPermitCount)
         readAhead = SharedAllowance(count: limits.readAheadShareCount)
     }
@@ -39,7 +46,19 @@ package final class ObjectStore: Sendable {
         operation: OperationID,
         on storage: Storage
     ) async throws -> CatalogOutcome {
-        try await storage.commit(command, operation: operation, chunks: [])
+        try await commit(command, operation: operation, chunks: [], on: storage)
+    }
+
+    /// Commits a command; caches see what it changed before the caller does.
+    func commit<Storage: ReplicatedStorage>(
+        _ command: CatalogCommand,
+        operation: OperationID,
+        chunks: [Storage.Receipt],
+        on storage: Storage
+    ) async throws -> CatalogOutcome {
+        let outcome = try await storage.commit(command, operation: operation, chunks: chunks)
+        storage.generations.advance(command.spaces)
+        return outcome
     }
 }
 

@@ -1,5 +1,5 @@
 package import Catalog
-internal import ContentHashing
+package import ContentHashing
 package import StoreModel
 
 /// A new version of an object, as its client declares it.
@@ -8,8 +8,15 @@ package struct PutRequest: Sendable {
     package var key: ObjectKey
     package var metadata: ObjectMetadata
     package var tags: [NamedValue]
+    /// Owner, access control list, locks, storage class.
+    package var attributes: VersionAttributes
+    package var encryption: EncryptionChoice
     package var conditions: Conditions
     package var expectation: BodyExpectation
+    /// Asked for after the last byte: what a trailer says.
+    package var expectationAtEnd: (@Sendable () async throws -> BodyExpectation)?
+    /// A further checksum that is computed and kept.
+    package var checksum: ChecksumAlgorithm?
     /// Further checksums of the body that the caller has verified, kept with the version.
     package var otherChecksums: [NamedValue]
     /// Names this attempt and its retries; nil: a new one.
@@ -20,8 +27,12 @@ package struct PutRequest: Sendable {
         key: ObjectKey,
         metadata: ObjectMetadata = ObjectMetadata(),
         tags: [NamedValue] = [],
+        attributes: VersionAttributes = .none,
+        encryption: EncryptionChoice = .none,
         conditions: Conditions = .none,
         expectation: BodyExpectation = .none,
+        expectationAtEnd: (@Sendable () async throws -> BodyExpectation)? = nil,
+        checksum: ChecksumAlgorithm? = nil,
         otherChecksums: [NamedValue] = [],
         operation: OperationID? = nil
     ) {
@@ -29,47 +40,14 @@ package struct PutRequest: Sendable {
         self.key = key
         self.metadata = metadata
         self.tags = tags
+        self.attributes = attributes
+        self.encryption = encryption
         self.conditions = conditions
         self.expectation = expectation
+        self.expectationAtEnd = expectationAtEnd
+        self.checksum = checksum
         self.otherChecksums = otherChecksums
         self.operation = operation
-    }
-}
-
-/// What a client says its body is. A body that is anything else is refused, and nothing of it becomes visible.
-package struct BodyExpectation: Hashable, Sendable {
-    package var size: UInt64?
-    package var sha256: Digest?
-    package var md5: MD5Digest?
-
-    package init(size: UInt64? = nil, sha256: Digest? = nil, md5: MD5Digest? = nil) {
-        self.size = size
-        self.sha256 = sha256
-        self.md5 = md5
-    }
-
-    package static let none = BodyExpectation()
-
-    /// Refuses a body as soon as it is too long.
-    func check(countSoFar count: UInt64) throws(StoreError) {
-        guard count <= Limits.objectSizeMax else {
-            throw StoreError(.entityTooLarge, "The body has more than \(Limits.objectSizeMax) bytes.")
-        }
-        if let size, count > size {
-            throw StoreError(.badDigest, "The body has more than the \(size) bytes that were declared.")
-        }
-    }
-
-    func check(count: UInt64, sha256: Digest, md5: MD5Digest) throws(StoreError) {
-        if let size, count != size {
-            throw StoreError(.badDigest, "The body has \(count) bytes; \(size) were declared.")
-        }
-        if let expected = self.sha256, expected != sha256 {
-            throw StoreError(.badDigest, "The body has the SHA-256 \(sha256); \(expected) was declared.")
-        }
-        if let expected = self.md5, expected != md5 {
-            throw StoreError(.badDigest, "The body has the MD5 \(md5); \(expected) was declared.")
-        }
     }
 }
 
@@ -81,7 +59,7 @@ extension ObjectStore {
     ///   a later read tells.
     package func put(_ request: PutRequest, body: any ByteSource) async throws -> VersionRow {
         try request.checkLimits()
-        if let size = request.expectation.size { try BodyExpectation.none.check(countSoFar: size) }
+        if let size = request.expectation.size { try BodyRequirements().check(countSoFar: size) }
         return try await put(request, body, on: storage)
     }
 
@@ -91,41 +69,60 @@ extension ObjectStore {
         on storage: Storage
     ) async throws -> VersionRow {
         let pipeline = ContentPipeline(storage: storage, limits: limits, permits: uploadPermits)
-        let stored = try await pipeline.store(body, expecting: request.expectation) {
+        let requirements = BodyRequirements(
+            expectation: request.expectation,
+            expectationAtEnd: request.expectationAtEnd,
+            checksum: request.checksum
+        )
+        let sealing = try await newSealing(request.encryption)
+        var stored = try await pipeline.store(body, requirements, sealing: sealing?.cipher) {
             // The catalog decides at the end; this saves a client a long upload that could only be refused. For a
             // small body it would cost more than it saves.
-            try await refuseEarly(request)
+            try await refuseEarly(request.bucket, request.key, request.conditions)
         }
         try Task.checkCancellation()
+        var attributes = request.attributes
+        attributes.encryption = sealing?.note(&stored.content, storedSize: stored.storedSize)
         var content = stored.content
-        content.checksums.others = request.otherChecksums
+        content.checksums.others += request.otherChecksums
         let command = PutCommand(
             bucket: request.bucket,
             key: request.key,
             content: content,
             metadata: request.metadata,
             tags: request.tags,
+            attributes: attributes,
             conditions: request.conditions
         )
         let operation = request.operation ?? newOperation()
-        return try await storage.commit(.putObject(command), operation: operation, chunks: stored.receipts)
-            .madeVersion()
+        return try await commit(
+            .putObject(command),
+            operation: operation,
+            chunks: stored.receipts,
+            on: storage
+        )
+        .madeVersion()
     }
 
-    private func refuseEarly(_ request: PutRequest) async throws {
+    /// What the catalog would refuse now, without a word on what it will do at the end.
+    func refuseEarly(_ name: BucketName, _ key: ObjectKey, _ conditions: Conditions) async throws {
         try await readCatalog { reader in
-            let bucket = try reader.existingBucket(request.bucket)
-            guard !request.conditions.isEmpty else { return }
-            let row = try reader.version(bucket: bucket.id, key: request.key, selector: .newest)
-            try request.conditions.check(on: row?.isDeleteMarker == true ? nil : row, key: request.key)
+            let bucket = try reader.existingBucket(name)
+            guard !conditions.isEmpty else { return }
+            let row = try reader.version(bucket: bucket.id, key: key, selector: .newest)
+            try conditions.check(on: row?.isDeleteMarker == true ? nil : row, key: key)
         }
     }
 }
 
 extension PutRequest {
+    fileprivate func checkLimits() throws(StoreError) { try metadata.checkLimits(tags: tags) }
+}
+
+extension ObjectMetadata {
     /// The bounds that can be checked before a body is read; the catalog checks all of them.
-    fileprivate func checkLimits() throws(StoreError) {
-        let size = metadata.userMetadata.reduce(0) { $0 + $1.name.utf8.count + $1.value.utf8.count }
+    func checkLimits(tags: [NamedValue]) throws(StoreError) {
+        let size = userMetadata.reduce(0) { $0 + $1.name.utf8.count + $1.value.utf8.count }
         guard size <= Limits.userMetadataSizeMax else {
             throw StoreError(
                 .metadataTooLarge,
@@ -138,7 +135,7 @@ extension PutRequest {
                 "\(tags.count) tags; at most \(Limits.tagCountMax) are allowed."
             )
         }
-        for entry in metadata.userMetadata + metadata.otherHeaders + tags {
+        for entry in userMetadata + otherHeaders + tags {
             guard entry.name.isHeaderSafe, entry.value.isHeaderSafe else {
                 throw StoreError(
                     .invalidArgument,
@@ -146,7 +143,7 @@ extension PutRequest {
                 )
             }
         }
-        guard metadata.contentType?.isHeaderSafe ?? true else {
+        guard contentType?.isHeaderSafe ?? true else {
             throw StoreError(.invalidArgument, "The content type holds a control character.")
         }
     }

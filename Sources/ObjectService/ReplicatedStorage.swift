@@ -37,6 +37,18 @@ package protocol ReplicatedStorage: Sendable {
         _ body: @escaping @Sendable (any CatalogReader) throws -> Value
     ) async throws -> Value
 
+    /// Advanced when a change of documents or buckets is applied to the catalog, and by whoever answers it.
+    var generations: DocumentGenerations { get }
+
+    /// How many good copies make a payload durable.
+    var durableCopyCount: Int { get }
+
+    /// The newest version of a key, which may be a delete marker, with its bucket: as `readCatalog` would find them, but
+    /// the storage may know them without asking the index.
+    func newestVersion(of key: ObjectKey, in bucket: BucketName) async throws -> (
+        bucket: BucketRow?, version: VersionRow?
+    )
+
     /// The state of every copy of each payload that should exist, in the order of `digests`.
     func replicaStates(of digests: [Digest], check: ReplicaCheck) async throws -> [[ReplicaState]]
 
@@ -52,6 +64,15 @@ extension ReplicatedStorage {
         _ body: @escaping @Sendable (any CatalogReader) throws -> Value
     ) async throws -> Value {
         try body(try await currentCatalog())
+    }
+
+    package func newestVersion(of key: ObjectKey, in bucket: BucketName) async throws -> (
+        bucket: BucketRow?, version: VersionRow?
+    ) {
+        try await readCatalog { reader in
+            let row = try reader.bucket(named: bucket)
+            return (row, try row.flatMap { try reader.version(bucket: $0.id, key: key, selector: .newest) })
+        }
     }
 }
 

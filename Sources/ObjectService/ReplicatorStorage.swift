@@ -7,6 +7,8 @@ package import StoreModel
 extension Replicator: ReplicatedStorage {
     package typealias Receipt = ChunkWrite
 
+    package var durableCopyCount: Int { quorum.writeQuorum }
+
     package func write(_ digest: Digest, bytes: [UInt8], waitsForCommit: Bool) async throws -> ChunkWrite {
         try await write(PayloadRecord(digest: digest, bytes: bytes), waitsForCommit: waitsForCommit)
     }

@@ -40,16 +40,22 @@ extension ObjectStore {
         _ check: ReplicaCheck,
         _ storage: Storage
     ) async throws -> ObjectStatistics {
-        let whole = ByteRange(wholeOf: version.size)
-        var cursor = ManifestCursor(version.manifest, size: version.size, range: whole, storage: storage)
         var listed: [ObjectStatistics.Chunk] = []
         var (count, badCount, uniqueBytes): (UInt64, UInt64, UInt64) = (0, 0, 0)
         var seen = SeenDigests(countMax: SeenDigests.countMaxStandard)
         var batch: [ChunkReference] = []
-        while true {
-            let slice = try await cursor.next()
-            if let slice { batch.append(slice.chunk) }
-            if batch.count == 256 || slice == nil && !batch.isEmpty {
+        // A list of its parts that stands outside the row belongs to the version like its bytes.
+        for payload in version.payloads {
+            var cursor = ManifestCursor(
+                payload.manifest,
+                size: payload.size,
+                range: ByteRange(wholeOf: payload.size),
+                storage: storage
+            )
+            while true {
+                let slice = try await cursor.next()
+                if let slice { batch.append(slice.chunk) }
+                guard batch.count == 256 || slice == nil else { continue }
                 let states = try await storage.replicaStates(of: batch.map(\.digest), check: check)
                 for (chunk, replicas) in zip(batch, states) {
                     count += 1
@@ -59,8 +65,8 @@ extension ObjectStore {
                     listed.append(.init(digest: chunk.digest, length: chunk.length, replicas: replicas))
                 }
                 batch.removeAll(keepingCapacity: true)
+                if slice == nil { break }
             }
-            if slice == nil { break }
         }
         return ObjectStatistics(
             version: version,

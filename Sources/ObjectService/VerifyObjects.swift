@@ -45,9 +45,32 @@ extension ObjectStore {
                 }
                 marker = page.next
             } while marker != nil
+            try await verifyParts(of: bucket, scope, &run, progress)
         }
         progress(run.report)
         return run.report
+    }
+
+    /// The parts of uploads that are under way: their payloads live as long as they do.
+    private func verifyParts<Storage: ReplicatedStorage>(
+        of bucket: BucketRow,
+        _ scope: VerifyScope,
+        _ run: inout VerifyRun<Storage>,
+        _ progress: @Sendable (VerifyReport) -> Void
+    ) async throws {
+        let prefix = UploadKey.bucket(bucket.id) + scope.prefix
+        var last: [UInt8]?
+        while true {
+            let page = try await readCatalog { [last] reader in
+                try reader.documents(.part, prefix: prefix, after: last, limit: 256)
+            }
+            guard let end = page.last else { return }
+            for document in page {
+                try Task.checkCancellation()
+                try await run.verify(part: document, in: bucket.name, progress)
+            }
+            last = end.key
+        }
     }
 }
 
@@ -68,9 +91,12 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         let outcome: VerifyFinding.Outcome
     }
 
+    /// A version, or a part of an upload.
     private struct Version {
         let bucket: BucketName
-        let row: VersionRow
+        let key: ObjectKey
+        let id: VersionID
+        var part: Int?
         var isLost = false
     }
 
@@ -94,13 +120,42 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
             report.deleteMarkerCount += 1
             return
         }
-        var version = Version(bucket: bucket, row: row)
+        var version = Version(bucket: bucket, key: row.key, id: row.id)
         report.versionCount += 1
         report.versionBytes += row.size
-        let whole = ByteRange(wholeOf: row.size)
+        for payload in row.payloads { try await verify(payload, &version, progress) }
+        if version.isLost { report.lostVersionCount += 1 }
+    }
+
+    mutating func verify(
+        part document: DocumentRow,
+        in bucket: BucketName,
+        _ progress: @Sendable (VerifyReport) -> Void
+    ) async throws {
+        let part = try UploadedPart(document)
+        let upload = UploadKey.upload(ofPart: document.key)
+        guard let id = UploadKey.id(of: upload), let payload = document.payload else { return }
+        var version = Version(
+            bucket: bucket,
+            key: try ObjectKey(bytes: UploadKey.objectKey(of: upload)),
+            id: VersionID(sequence: id.operation.high, nonce: id.operation.low),
+            part: part.number
+        )
+        report.partCount += 1
+        report.partBytes += part.size
+        try await verify(payload, &version, progress)
+        if version.isLost { report.lostPartCount += 1 }
+    }
+
+    private mutating func verify(
+        _ payload: PayloadReference,
+        _ version: inout Version,
+        _ progress: @Sendable (VerifyReport) -> Void
+    ) async throws {
+        let whole = ByteRange(wholeOf: payload.size)
         var cursor = ManifestCursor(
-            row.manifest,
-            size: row.size,
+            payload.manifest,
+            size: payload.size,
             range: whole,
             storage: storage,
             notesVisits: true
@@ -131,7 +186,6 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
                 progress(report)
             }
         }
-        if version.isLost { report.lostVersionCount += 1 }
     }
 
     /// Puts a payload on the list if it is new; if it is known to be bad, this version has the finding as well.
@@ -199,8 +253,9 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         report.findings.append(
             VerifyFinding(
                 bucket: version.bucket,
-                key: version.row.key,
-                version: version.row.id,
+                key: version.key,
+                version: version.id,
+                part: version.part,
                 kind: kind,
                 outcome: outcome
             )

@@ -35,7 +35,10 @@ package struct VerifyFinding: Sendable {
 
     package let bucket: BucketName
     package let key: ObjectKey
+    /// Of a part: the identity of its upload.
     package let version: VersionID
+    /// The number of a part of an upload that is under way.
+    package let part: Int?
     package let kind: Kind
     package let outcome: Outcome
 }
@@ -50,6 +53,10 @@ package struct VerifyReport: Sendable {
     package internal(set) var deleteMarkerCount: UInt64 = 0
     /// Bytes of the versions.
     package internal(set) var versionBytes: UInt64 = 0
+    /// Parts of uploads that are under way, and their bytes.
+    package internal(set) var partCount: UInt64 = 0
+    package internal(set) var partBytes: UInt64 = 0
+    package internal(set) var lostPartCount: UInt64 = 0
     /// Different payloads (chunks and nodes of manifests) and their bytes, each once.
     package internal(set) var payloadCount: UInt64 = 0
     package internal(set) var payloadBytes: UInt64 = 0

@@ -15,15 +15,22 @@ extension ObjectStore {
 
     /// The version that is meant, if it can be read.
     func readableVersion(_ address: VersionAddress) async throws -> VersionRow {
-        try await readCatalog { reader in try reader.readableVersion(address) }
+        guard address.selector == .newest else {
+            return try await readCatalog { reader in try reader.readableVersion(address) }
+        }
+        do {
+            let found = try await storage.newestVersion(of: address.key, in: address.bucket)
+            guard found.bucket != nil else { throw StoreError.noBucket(address.bucket) }
+            return try address.readable(found.version)
+        } catch let error as CatalogError {
+            throw error.storeError
+        }
     }
 }
 
 extension CatalogReader {
     func existingBucket(_ name: BucketName) throws -> BucketRow {
-        guard let row = try bucket(named: name) else {
-            throw StoreError(.noSuchBucket, "There is no bucket \(quoted(name.description)).")
-        }
+        guard let row = try bucket(named: name) else { throw StoreError.noBucket(name) }
         return row
     }
 
@@ -31,16 +38,31 @@ extension CatalogReader {
     /// newest version is a delete marker gives 404, a GET that names the marker gives 405.
     func readableVersion(_ address: VersionAddress) throws -> VersionRow {
         let bucket = try existingBucket(address.bucket)
-        let name = "\(quoted(address.key.bytes)) in \(address.bucket)"
-        guard let row = try version(bucket: bucket.id, key: address.key, selector: address.selector) else {
-            switch address.selector {
+        return try address.readable(
+            try version(bucket: bucket.id, key: address.key, selector: address.selector)
+        )
+    }
+}
+
+extension StoreError {
+    fileprivate static func noBucket(_ name: BucketName) -> StoreError {
+        StoreError(.noSuchBucket, "There is no bucket \(quoted(name.description)).")
+    }
+}
+
+extension VersionAddress {
+    /// What the catalog found under this address, if it can be read.
+    fileprivate func readable(_ found: VersionRow?) throws(StoreError) -> VersionRow {
+        let name = "\(quoted(key.bytes)) in \(bucket)"
+        guard let row = found else {
+            switch selector {
             case .newest: throw StoreError(.noSuchKey, "There is no object \(name).")
             case .null: throw StoreError(.noSuchVersion, "There is no null version of \(name).")
             case .id(let id): throw StoreError(.noSuchVersion, "There is no version \(id) of \(name).")
             }
         }
         guard !row.isDeleteMarker else {
-            if address.selector == .newest {
+            if selector == .newest {
                 throw StoreError(
                     .noSuchKey,
                     "The object \(name) is deleted.",

@@ -37,6 +37,7 @@ struct Fixture {
         var limits = PipelineLimits()
         limits.smallSizeMax = 1 << 10
         limits.chunkSizes = ContentChunker.Sizes(min: 2 << 10, target: 8 << 10, max: 32 << 10)
+        limits.partSizeMin = 5 << 10
         limits.manifest = ManifestBuilder.Limits(inlineEntryCountMax: 2, nodeEntryCountMax: 4)
         return limits
     }

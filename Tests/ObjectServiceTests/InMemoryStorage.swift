@@ -33,6 +33,8 @@ final class InMemoryStorage: ReplicatedStorage {
     }
 
     let state = Mutex(State())
+    let generations = DocumentGenerations()
+    let durableCopyCount = 2
     /// Lets other tasks run in the middle of every call, so that calls really overlap.
     private let yieldCount: Int
 

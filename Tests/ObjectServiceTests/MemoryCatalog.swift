@@ -7,6 +7,7 @@ struct MemoryCatalog: CatalogReader {
     /// In the order of their ids.
     var versionRows: [VersionRow] = []
     var lastSequence: UInt64 = 0
+    var documentRows: [DocumentName: DocumentRow] = [:]
 
     mutating func apply(_ entry: CatalogEntry) {
         lastSequence = max(lastSequence, entry.sequence)
@@ -22,6 +23,8 @@ struct MemoryCatalog: CatalogReader {
                 versionRows.sort { $0.id < $1.id }
             case .removeVersion(let bucket, let key, let id):
                 versionRows.removeAll { $0.bucket == bucket && $0.key == key && $0.id == id }
+            case .putDocument(let row): documentRows[row.name] = row
+            case .removeDocument(let name): documentRows[name] = nil
             case .noteSnapshot, .setLogSet, .epochStart: break
             }
         }
@@ -89,6 +92,22 @@ struct MemoryCatalog: CatalogReader {
 
     func versions(afterSequence: UInt64, limit: Int) -> [VersionRow] {
         Array(versionRows.filter { $0.id.sequence > afterSequence }.prefix(limit))
+    }
+
+    func document(_ space: DocumentSpace, _ key: [UInt8]) -> DocumentRow? {
+        documentRows[DocumentName(space, key)]
+    }
+
+    func documents(
+        _ space: DocumentSpace,
+        prefix: [UInt8],
+        from start: [UInt8],
+        limit: Int
+    ) -> [DocumentRow] {
+        let rows = documentRows.values.filter { row in
+            row.space == space && row.key.starts(with: prefix) && !KeyBounds.precedes(row.key, start)
+        }
+        return Array(rows.sorted { $0.name < $1.name }.prefix(limit))
     }
 
     /// Newest first.

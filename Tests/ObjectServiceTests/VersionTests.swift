@@ -48,10 +48,10 @@ import Testing
         await expectFailure(.noSuchVersion) { try await fixture.get(.id(second.id)) }
         let again = try await fixture.store.delete(fixture.address(.id(second.id)))
         #expect(again.marker == nil && again.removed == nil)
-        await expectFailure(.invalidArgument) {
+        await expectFailure(.preconditionFailed) {
             try await fixture.store.delete(
                 fixture.address(.id(first.id)),
-                conditions: Conditions(ifMatch: .any)
+                conditions: Conditions(ifMatch: .oneOf([second.etag]))
             )
         }
     }
