@@ -1,0 +1,26 @@
+internal import Synchronization
+
+/// Whether the process is stopping: what the readiness checks ask first.
+package final class DrainFlag: Sendable {
+    private let flag = Atomic(false)
+
+    package init() {}
+
+    package var isDraining: Bool { flag.load(ordering: .acquiring) }
+
+    /// From now on the process is not ready.
+    package func raise() { flag.store(true, ordering: .releasing) }
+}
+
+/// One thing that was looked at to tell whether the process is ready.
+package struct HealthCheck: Hashable, Sendable {
+    package let name: String
+    package let isPassing: Bool
+    package let detail: String
+
+    package init(_ name: String, _ isPassing: Bool, _ detail: String) {
+        self.name = name
+        self.isPassing = isPassing
+        self.detail = detail
+    }
+}

@@ -1,0 +1,127 @@
+internal import NIOCore
+
+/// The response to one request. Used by one task.
+///
+/// A response that its handler does not finish, or that gets fewer bytes than its head said, cuts the connection: the
+/// client must never take it for complete.
+package final class ResponseWriter {
+    private enum Phase {
+        case fresh
+        case started(ResponseFraming)
+        case ended
+    }
+
+    private let connection: Connection
+    private let request: GatewayRequest
+    private let body: RequestBody
+    private var phase = Phase.fresh
+    private var keepsAlive = false
+    /// The head, until the first bytes of the body go with it.
+    private var pending = ByteBuffer()
+    /// The status that was sent; nil before.
+    package private(set) var status: Int?
+    /// Body bytes that were handed over for sending.
+    package private(set) var bodyCount: UInt64 = 0
+
+    init(_ connection: Connection, for request: GatewayRequest, body: RequestBody) {
+        self.connection = connection
+        self.request = request
+        self.body = body
+    }
+
+    package var hasStarted: Bool { status != nil }
+
+    var hasEnded: Bool {
+        if case .ended = phase { return true }
+        return false
+    }
+
+    /// A whole response. Its length is that of `body`, unless the head gives one for a response without a body.
+    package func send(_ head: ResponseHead, body bytes: [UInt8] = []) {
+        var head = head
+        if head.contentLength == nil || !bytes.isEmpty { head.contentLength = UInt64(bytes.count) }
+        start(head, reserving: bytes.count)
+        if case .started(.length) = phase {
+            pending.writeBytes(bytes)
+            bodyCount = UInt64(bytes.count)
+        }
+        finish()
+    }
+
+    /// Begins a response whose body follows piece by piece.
+    package func start(_ head: ResponseHead) { start(head, reserving: 0) }
+
+    private func start(_ head: ResponseHead, reserving count: Int) {
+        switch phase {
+        case .fresh: break
+        case .started: preconditionFailure("A request has one response.")
+        case .ended: return
+        }
+        let framing = head.framing(method: request.method, isVersion10: request.isVersion10)
+        phase = .started(framing)
+        status = head.status
+        // A client that waits for `100 Continue` may or may not send its body after another answer.
+        // https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+        keepsAlive =
+            request.keepsAlive && framing != .untilClose && !body.isWaitedFor && !connection.isDraining
+            && connection.canSkipBody(of: request)
+        pending = connection.allocator.buffer(capacity: 768 + count)
+        head.write(
+            to: &pending,
+            framing: framing,
+            keepsAlive: keepsAlive,
+            isVersion10: request.isVersion10,
+            serverName: connection.serverName
+        )
+    }
+
+    /// Sends a piece of the body; returns when there is room for the next.
+    /// - Throws: when the client is gone.
+    package func write(_ bytes: [UInt8]) async throws(TransportProblem) {
+        // What was cut stays cut: whoever still writes learns that nobody reads.
+        if case .ended = phase { throw Connection.lost }
+        guard case .started(let framing) = phase else {
+            if status == nil, hasEnded { throw TransportProblem(.connectionLost, "The connection was cut.") }
+            preconditionFailure("A body follows its head.")
+        }
+        guard !bytes.isEmpty, framing != .none else { return }
+        bodyCount += UInt64(bytes.count)
+        if case .length(let length) = framing, bodyCount > length {
+            abort()
+            throw TransportProblem(.malformed, "The response is longer than its head says.")
+        }
+        var buffer = pending
+        pending = ByteBuffer()
+        if framing == .chunked { buffer.writeString(String(bytes.count, radix: 16) + "\r\n") }
+        // A short head travels with a short body in one buffer; a long body gets its own.
+        if buffer.readableBytes > 0, bytes.count > 64 << 10 {
+            connection.send([.bytes(buffer)], size: buffer.readableBytes)
+            buffer = connection.allocator.buffer(capacity: bytes.count + 2)
+        }
+        buffer.writeBytes(bytes)
+        if framing == .chunked { buffer.writeString("\r\n") }
+        connection.send([.bytes(buffer)], size: buffer.readableBytes)
+        try await connection.waitForRoom()
+    }
+
+    /// Ends the response.
+    package func finish() {
+        guard case .started(let framing) = phase else { return }
+        if case .length(let length) = framing, bodyCount != length { return abort() }
+        phase = .ended
+        if framing == .chunked { pending.writeString("0\r\n\r\n") }
+        let last = pending
+        pending = ByteBuffer()
+        let items: [Connection.Outbound] =
+            last.readableBytes > 0
+            ? [.bytes(last), .end(keepsAlive: keepsAlive)] : [.end(keepsAlive: keepsAlive)]
+        connection.send(items, size: last.readableBytes)
+    }
+
+    /// Cuts the connection: after a bad block, or when the body can't be completed.
+    package func abort() {
+        if case .ended = phase { return }
+        phase = .ended
+        connection.send([.abort], size: 0)
+    }
+}
