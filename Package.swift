@@ -6,6 +6,11 @@ import PackageDescription
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 let package = Package(
     name: "holdfast",
@@ -16,21 +21,30 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // C: system libraries.
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CXML2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CPosix"),
+        .target(name: "CChecksum"),
 
         // Values.
         .target(name: "StoreModel"),
 
         // Mechanisms.
-        .target(name: "ContentHashing", dependencies: ["COpenSSL", "CXXHash", "StoreModel"]),
+        .target(name: "ContentHashing", dependencies: ["CChecksum", "COpenSSL", "CXXHash", "StoreModel"]),
+        .target(name: "Encryption", dependencies: ["COpenSSL", "ContentHashing", "StoreModel"]),
         .target(name: "BlobVolume", dependencies: ["ContentHashing", "CPosix", "StoreModel"]),
         .target(name: "Catalog", dependencies: ["ContentHashing", "StoreModel"]),
         .target(name: "CatalogSQLite", dependencies: ["Catalog", "ContentHashing", "StoreModel", grdb]),
+
+        .target(name: "S3Protocol", dependencies: ["CXML2", "ContentHashing", "StoreModel"]),
 
         // Policies.
         .target(
@@ -41,22 +55,46 @@ let package = Package(
         // Use cases.
         .target(
             name: "ObjectService",
-            dependencies: ["BlobVolume", "Catalog", "ContentHashing", "Replication", "StoreModel"]
+            dependencies: [
+                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "Replication", "StoreModel",
+            ]
+        ),
+
+        // Faces.
+        .target(name: "Observability", dependencies: [logging]),
+        .target(
+            name: "S3Gateway",
+            dependencies: [
+                "Catalog", "ContentHashing", "Encryption", "ObjectService", "Observability", "S3Protocol",
+                "StoreModel", lifecycle, logging, nioCore, nioPosix, nioSSL,
+            ]
+        ),
+        .target(
+            name: "AdminGateway",
+            dependencies: [
+                "Catalog", "ContentHashing", "ObjectService", "Observability", "S3Gateway", "S3Protocol",
+                "StoreModel", logging,
+            ],
+            resources: [.embedInCode("openapi.json")]
         ),
 
         // Roof.
         .target(
             name: "HoldfastNode",
             dependencies: [
-                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "ObjectService", "Replication",
-                "StoreModel", logging,
+                "AdminGateway", "BlobVolume", "CPosix", "Catalog", "CatalogSQLite", "ContentHashing",
+                "Encryption",
+                "ObjectService", "Observability", "Replication", "S3Gateway", "S3Protocol", "StoreModel",
+                lifecycle, logging,
             ]
         ),
         .executableTarget(
             name: "holdfast",
             dependencies: [
-                "BlobVolume", "CPosix", "Catalog", "ContentHashing", "HoldfastNode", "ObjectService",
-                "Replication", "StoreModel", argumentParser, logging,
+                "AdminGateway", "BlobVolume", "CPosix", "Catalog", "ContentHashing", "HoldfastNode",
+                "ObjectService",
+                "Observability", "Replication", "S3Gateway", "S3Protocol", "StoreModel", argumentParser,
+                logging, yams,
             ]
         ),
 
@@ -97,14 +135,36 @@ let package = Package(
             ]
         ),
         .testTarget(
+            name: "EncryptionTests",
+            dependencies: ["ContentHashing", "Encryption", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(
+            name: "S3ProtocolTests",
+            dependencies: ["ContentHashing", "S3Protocol", "StoreModel", "StoreTestKit"]
+        ),
+        .testTarget(name: "ObservabilityTests", dependencies: ["Observability", logging]),
+        .testTarget(
+            name: "S3GatewayTests",
+            dependencies: [
+                "Catalog", "ContentHashing", "HoldfastNode", "ObjectService", "Observability", "S3Gateway",
+                "S3Protocol", "StoreModel", logging, nioPosix,
+            ]
+        ),
+        .testTarget(
+            name: "AdminGatewayTests",
+            dependencies: ["AdminGateway", "Observability", "S3Gateway", "S3Protocol", "StoreModel", logging]
+        ),
+        .testTarget(
             name: "ObjectServiceTests",
-            dependencies: ["Catalog", "ContentHashing", "ObjectService", "StoreModel", "StoreTestKit"]
+            dependencies: [
+                "Catalog", "ContentHashing", "Encryption", "ObjectService", "StoreModel", "StoreTestKit",
+            ]
         ),
         .testTarget(
             name: "HoldfastNodeTests",
             dependencies: [
-                "BlobVolume", "Catalog", "ContentHashing", "HoldfastNode", "ObjectService", "Replication",
-                "StoreModel", "StoreTestKit",
+                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "ObjectService",
+                "Replication", "StoreModel", "StoreTestKit",
             ]
         ),
         .testTarget(name: "HoldfastCommandTests", dependencies: ["StoreModel", "holdfast"]),

@@ -31,6 +31,7 @@ package final class LocalStore: Sendable {
     package let path: String
     package let configuration: StoreConfiguration
     package let objects: ObjectStore
+    package let accounts: AccountDirectory
     package let replicator: Replicator
     package let openReport: OpenReport
     private let catalog: SQLiteCatalog
@@ -58,8 +59,17 @@ package final class LocalStore: Sendable {
         self.openReport = openReport
         self.settleDeadline = settleDeadline
         self.logger = logger
-        objects = ObjectStore(storage: replicator)
-        maintenance = Task { await replicator.runMaintenance() }
+        let objects = ObjectStore(
+            storage: replicator,
+            masterKeys: MasterKeys(MasterKeyFile(storeDirectory: path))
+        )
+        self.objects = objects
+        accounts = AccountDirectory(objects)
+        maintenance = Task {
+            async let uploads: Void = objects.maintainUploads()
+            await replicator.runMaintenance()
+            await uploads
+        }
     }
 
     /// Opens the store in a directory, alone: locks it, opens the volumes that are there, recovers the commit log,
@@ -93,7 +103,8 @@ package final class LocalStore: Sendable {
                     clock: SystemClock(),
                     random: SystemRandom(),
                     timers: SystemTimers(),
-                    logger: options.logger
+                    logger: options.logger,
+                    opener: { await directory.openArrived($0, options.volume) }
                 )
                 report.didRebuildCatalog = didRebuild || isNew
                 return LocalStore(

@@ -1,4 +1,5 @@
 package import BlobVolume
+internal import Encryption
 internal import Foundation
 internal import Replication
 package import StoreModel
@@ -76,6 +77,8 @@ extension LocalStore {
         } catch {
             throw StoreError(.inputOutput, "The store directory can't be synced.", cause: error)
         }
+        let masterKey = MasterKeyFile(storeDirectory: path)
+        if try masterKey.load() == nil { try masterKey.create(MasterKeyRing(from: random)) }
         let json = try configuration.json()
         do throws(DiskError) {
             try disk.replaceFile(StoreConfiguration.fileName, with: json)

@@ -10,6 +10,7 @@ internal import StoreModel
 ///
 ///     store.json              StoreConfiguration.swift
 ///     lock                    the process that has the store
+///     master.key              MasterKeyFile.swift
 ///     catalog/catalog.sqlite  the index: can be lost, is rebuilt from the replicas
 ///     volumes/1, 2, 3         the volumes, by default
 package struct StoreDirectory: Sendable {
@@ -123,125 +124,6 @@ package struct StoreDirectory: Sendable {
 
     package func volumePath(_ volume: StoreConfiguration.Volume) -> String {
         volume.path.hasPrefix("/") ? volume.path : path + "/" + volume.path
-    }
-
-    // MARK: Volumes
-
-    struct OpenedVolume: Sendable {
-        let slot: VolumeSet.Slot
-        let report: VolumeOpenReport?
-    }
-
-    /// Opens every volume that can be opened, side by side; the others get the reason why not.
-    /// - Throws: `StoreError` when a volume is of an unknown format or held by another process: going on without it
-    ///   would be wrong.
-    func openVolumes(_ options: VolumeOptions) async throws -> [OpenedVolume] {
-        let failed = failedVolumes()
-        let opened = await withTaskGroup(of: (Int, BlobVolume?, VolumeError?).self) { group in
-            for (index, volume) in configuration.volumes.enumerated() {
-                group.addTask {
-                    var volumeOptions = options
-                    volumeOptions.discardUnsynced = options.discardUnsynced || failed.contains(volume.id)
-                    let (result, error) = await self.openVolume(volume, volumeOptions)
-                    return (index, result, error)
-                }
-            }
-            var results = [(BlobVolume?, VolumeError?)](
-                repeating: (nil, nil),
-                count: configuration.volumes.count
-            )
-            for await (index, volume, error) in group { results[index] = (volume, error) }
-            return results
-        }
-        do {
-            try checkRefusals(opened.map(\.1))
-        } catch {
-            for (volume, _) in opened { try? volume?.close() }
-            throw error
-        }
-        return zip(configuration.volumes, opened).map { volume, result in
-            let label = volumePath(volume)
-            let slot = VolumeSet.Slot(
-                id: volume.id,
-                label: label,
-                weight: volume.weight,
-                failureDomain: volume.failureDomain,
-                replica: result.0.map { LocalReplica($0, label: label) },
-                problem: result.1.map(Self.problem)
-            )
-            return OpenedVolume(slot: slot, report: result.0?.openReport)
-        }
-    }
-
-    private static func problem(_ error: VolumeError) -> String {
-        error.code == .identityMissing ? "no volume is there: \(error.message)" : error.description
-    }
-
-    /// Volumes whose failure a peer recorded since they were last opened. Such a volume may hold bytes in the page
-    /// cache that never reached the device, and an fsync now would say that all is well: it must be opened without what
-    /// is not known to be synced, and that has to be known before it is opened at all.
-    private func failedVolumes() -> Set<VolumeID> {
-        var promises: [VolumeID: UInt64] = [:]
-        var failures: [(VolumeID, PeerFailure)] = []
-        for volume in configuration.volumes {
-            guard let disk = try? PosixDisk(path: volumePath(volume)),
-                let identity = try? BlobVolume.readIdentity(disk), identity.storeID == configuration.storeID
-            else { continue }
-            promises[identity.volumeID] = identity.promise
-            failures += identity.failed.map { ($0.key, $0.value) }
-        }
-        return Set(failures.filter { $0.1.epoch >= promises[$0.0] ?? 0 }.map(\.0))
-    }
-
-    private func checkRefusals(_ errors: [VolumeError?]) throws {
-        for error in errors.compactMap({ $0 }) {
-            switch error.code {
-            case .unsupportedFormat:
-                throw StoreError(
-                    .unsupportedFormat,
-                    error.message,
-                    advice: "Nothing was changed.",
-                    cause: error
-                )
-            case .locked:
-                throw StoreError(.storeInUse, error.message, advice: "Wait until it is done.", cause: error)
-            default: continue
-            }
-        }
-    }
-
-    private func openVolume(
-        _ volume: StoreConfiguration.Volume,
-        _ options: VolumeOptions
-    ) async -> (BlobVolume?, VolumeError?) {
-        var expecting = options
-        expecting.expectedStore = configuration.storeID
-        expecting.expectedVolume = volume.id
-        let path = volumePath(volume)
-        return await withCheckedContinuation { continuation in
-            let thread = WorkerThread(name: "hf-open", costMax: 1)
-            thread.submit { [expecting] in
-                continuation.resume(returning: Self.openBlocking(path, expecting))
-                thread.stop()
-            }
-        }
-    }
-
-    private static func openBlocking(_ path: String, _ options: VolumeOptions) -> (BlobVolume?, VolumeError?)
-    {
-        let disk: PosixDisk
-        do throws(DiskError) {
-            disk = try PosixDisk(path: path)
-        } catch {
-            return (
-                nil, VolumeError(.identityMissing, "the directory can't be opened", path: path, cause: error)
-            )
-        }
-        do throws(VolumeError) {
-            return (try BlobVolume.open(disk, options: options), nil)
-        } catch {
-            return (nil, error)
-        }
     }
 
     /// Checks every volume's files, one after the other; changes nothing.

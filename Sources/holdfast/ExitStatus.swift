@@ -72,6 +72,20 @@ package enum ExitStatus: Int32, Sendable {
         .inputOutput: .inputOutput,
         .cancelled: .interrupted,
         .internalFault: .internalFault,
+        .noSuchUpload: .notFound,
+        .noSuchSetting: .notFound,
+        .invalidPart: .conflict,
+        .invalidPartOrder: .usage,
+        .entityTooSmall: .usage,
+        .objectLocked: .conflict,
+        .invalidBucketState: .conflict,
+        .payloadHashMismatch: .conflict,
+        .accessDenied: .conflict,
+        .masterKeyUnavailable: .localFile,
+        .encryptionKeyMissing: .usage,
+        .encryptionKeyUnexpected: .usage,
+        .noSuchAccount: .notFound,
+        .noSuchAccessKey: .notFound,
     ]
 
     package init(_ code: StoreError.Code) { self = Self.table[code] ?? .internalFault }

@@ -40,6 +40,8 @@ struct Holdfast: AsyncParsableCommand {
                 ]
             ),
             CommandGroup(name: "Buckets", subcommands: [Bucket.self]),
+            CommandGroup(name: "The service", subcommands: [Serve.self]),
+            CommandGroup(name: "Who may use it", subcommands: [Account.self, Key.self]),
             CommandGroup(
                 name: "The store",
                 subcommands: [
@@ -80,7 +82,7 @@ struct Holdfast: AsyncParsableCommand {
                 return true
             }
             group.addTask {
-                for await _ in signals { return false }
+                for await _ in signals where !Interruption.stopGently() { return false }
                 return false
             }
             var isFinished = false
@@ -98,6 +100,8 @@ struct Holdfast: AsyncParsableCommand {
             Output.report(report, isJSON: isJSON)
             return report.exitCode
         }
+        // A command that has nothing to say but its exit code.
+        if let code = error as? ExitCode { return code.rawValue }
         let parserCode = exitCode(for: error)
         if parserCode.isSuccess {
             try? Output.write(fullMessage(for: error) + "\n", to: STDOUT_FILENO)

@@ -28,7 +28,8 @@ package enum HumanFormat {
 
     /// "1 object", "2 objects".
     package static func count(_ number: some BinaryInteger, _ noun: String) -> String {
-        let plural = noun.hasSuffix("y") ? "\(noun.dropLast())ies" : "\(noun)s"
+        let isIrregular = noun.hasSuffix("y") && !noun.hasSuffix("ey")
+        let plural = isIrregular ? "\(noun.dropLast())ies" : "\(noun)s"
         return "\(number) \(number == 1 ? noun : plural)"
     }
 

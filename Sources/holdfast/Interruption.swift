@@ -7,8 +7,8 @@ internal import Synchronization
 enum Interruption {
     private static let received = Atomic<Int32>(0)
     /// Keeps the sources alive.
-    /// `nonisolated(unsafe)` is right: written once, by `signals()` at the start of the process, and never
-    /// read.
+    /// `nonisolated(unsafe)` is right: written by `signals()` at the start of the process and by
+    /// `hangups()`, which one command calls once after it; never read.
     private nonisolated(unsafe) static var sources: [any DispatchSourceSignal] = []
 
     /// Whether the process was asked to stop.
@@ -20,6 +20,36 @@ enum Interruption {
         case 0: nil
         case SIGTERM: CommandError(.terminated, "Stopped by SIGTERM.")
         default: CommandError(.interrupted, "Stopped by SIGINT.")
+        }
+    }
+
+    /// A command that serves ends by itself when it is asked to, instead of being cancelled.
+    private static let gentle = Mutex<AsyncStream<Void>.Continuation?>(nil)
+
+    /// From now on a signal to stop comes out here, and does not cancel the command.
+    static func gentleStops() -> AsyncStream<Void> {
+        let (stream, continuation) = AsyncStream.makeStream(of: Void.self)
+        gentle.withLock { $0 = continuation }
+        if isRequested { continuation.yield() }
+        return stream
+    }
+
+    /// - Returns: whether the command ends by itself.
+    static func stopGently() -> Bool {
+        gentle.withLock { continuation in
+            continuation?.yield()
+            return continuation != nil
+        }
+    }
+
+    /// SIGHUP, once for each.
+    static func hangups() -> AsyncStream<Void> {
+        AsyncStream { continuation in
+            signal(SIGHUP, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: SIGHUP, queue: .global())
+            source.setEventHandler { continuation.yield() }
+            source.resume()
+            sources.append(source)
         }
     }
 

@@ -29,6 +29,9 @@ struct Output: Sendable {
         try? Self.write(text + "\n", to: STDERR_FILENO)
     }
 
+    /// What must not be missed, and is no result.
+    func notice(_ text: String) { try? Self.write(text + "\n", to: STDERR_FILENO) }
+
     /// A warning, which --quiet does not hide. Programs find the same in the result.
     func warning(_ text: String) {
         guard !isJSON else { return }

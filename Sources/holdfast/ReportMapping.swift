@@ -1,5 +1,6 @@
 // How the store's own types become what the commands print.
 
+internal import AdminGateway
 internal import Catalog
 internal import ObjectService
 internal import StoreModel
@@ -178,19 +179,12 @@ extension FindingReport {
 }
 
 extension VolumeReport {
-    init(_ volume: StorageStatus.Volume) {
-        let (state, reason): (String, String?) =
-            switch volume.condition {
-            case .healthy: ("healthy", nil)
-            case .catchingUp(let missing): ("behind", "\(HumanFormat.count(missing, "commit")) to catch up")
-            case .full: ("full", "no room for new data; reads and deletes go on")
-            case .failed(let reason): ("failed", reason)
-            }
+    init(_ volume: VolumeDocument) {
         self.init(
-            path: volume.label,
-            id: volume.id.description,
-            state: state,
-            reason: reason,
+            path: volume.path,
+            id: volume.id,
+            state: volume.state,
+            reason: volume.reason,
             payloadBytes: volume.payloadBytes,
             fileBytes: volume.fileBytes,
             freeBytes: volume.freeBytes
@@ -199,32 +193,25 @@ extension VolumeReport {
 }
 
 extension StatusReport {
-    init(_ storage: StorageStatus, bucketCount: UInt64, usage: BucketUsage, assembly: StoreAssembly) {
-        let payloadBytes = storage.volumes.map(\.payloadBytes)
-        // Every volume has a copy of everything when there are no more volumes than replicas.
-        let isMirrored = storage.volumes.count <= storage.quorum.replicaCount
-        let uniqueBytes =
-            isMirrored
-            ? payloadBytes.max() ?? 0 : payloadBytes.reduce(0, +) / UInt64(storage.quorum.replicaCount)
+    init(_ status: StatusDocument) {
         self.init(
-            store: assembly.path,
-            storeID: storage.store.description,
-            formatVersion: assembly.formatVersion,
-            replicas: storage.quorum.replicaCount,
-            writeQuorum: storage.quorum.writeQuorum,
-            isWritable: storage.canWrite,
-            isReadable: storage.canRead,
-            isFullyRedundant: storage.repairsPending == 0
-                && storage.volumes.allSatisfy { $0.condition == .healthy },
-            copiesWaitingForRepair: UInt64(storage.repairsPending),
-            volumes: storage.volumes.map(VolumeReport.init),
-            sharedDevices: LocalDirectory.sharingDevices(storage.volumes.map(\.label)),
-            buckets: bucketCount,
-            objects: usage.objectCount,
-            versions: usage.versionCount,
-            logicalBytes: usage.versionBytes,
-            uniqueBytes: uniqueBytes,
-            physicalBytes: storage.volumes.reduce(0) { $0 + $1.fileBytes }
+            store: status.store,
+            storeID: status.storeID,
+            formatVersion: status.formatVersion,
+            replicas: status.replicas,
+            writeQuorum: status.writeQuorum,
+            isWritable: status.isWritable,
+            isReadable: status.isReadable,
+            isFullyRedundant: status.isFullyRedundant,
+            copiesWaitingForRepair: status.copiesWaitingForRepair,
+            volumes: status.volumes.map(VolumeReport.init),
+            sharedDevices: LocalDirectory.sharingDevices(status.volumes.map(\.path)),
+            buckets: status.buckets,
+            objects: status.objects,
+            versions: status.versions,
+            logicalBytes: status.logicalBytes,
+            uniqueBytes: status.uniqueBytes,
+            physicalBytes: status.physicalBytes
         )
     }
 }

@@ -1,5 +1,7 @@
+internal import AdminGateway
 internal import BlobVolume
 internal import HoldfastNode
+internal import Logging
 internal import ObjectService
 internal import Replication
 internal import StoreModel
@@ -12,20 +14,31 @@ struct StoreLocation: Sendable {
 
 /// A store that is put together out of its directory: the only file of the command line that knows how.
 final class StoreAssembly: Sendable {
-    let path: String
-    let formatVersion: String
     let objects: ObjectStore
+    let administration: any Administration
     private let store: LocalStore
 
     private init(_ store: LocalStore) {
         self.store = store
-        path = store.path
-        formatVersion = "\(VolumeIdentity.formatMajor).\(VolumeIdentity.formatMinor)"
         objects = store.objects
+        // Volumes that are behind, be it only by the record that opening the store has just written, get a moment to
+        // catch up: the state shown afterwards is one that lasts. Only a volume that hangs, or has much to catch up,
+        // makes this wait as long as it may.
+        administration = StoreAdministration(store) {
+            await store.replicator.quiesce(within: .seconds(5))
+            _ = await store.settle(within: .seconds(10))
+        }
     }
 
     static func open(_ location: StoreLocation) async throws -> StoreAssembly {
         StoreAssembly(try await LocalStore.open(location.path, options(location)))
+    }
+
+    /// A store to be served.
+    static func openStore(_ location: StoreLocation, logger: Logger) async throws -> LocalStore {
+        var options = options(location)
+        options.logger = logger
+        return try await LocalStore.open(location.path, options)
     }
 
     private static func options(_ location: StoreLocation) -> LocalStore.Options {
@@ -36,13 +49,6 @@ final class StoreAssembly: Sendable {
 
     /// What was repaired and caught up since the store was opened, for `status`.
     var replication: ReplicatorStatus { store.replicator.replicatorStatus() }
-
-    /// Gives volumes that are behind, be it only by the record that opening the store has just written, a moment to
-    /// catch up: the state shown afterwards is one that lasts.
-    func settle() async {
-        await store.replicator.quiesce(within: .seconds(2))
-        _ = await store.settle(within: .seconds(2))
-    }
 
     func close() async throws { try await store.close() }
 

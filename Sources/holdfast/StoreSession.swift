@@ -1,3 +1,4 @@
+internal import AdminGateway
 internal import Catalog
 internal import ObjectService
 internal import Replication
@@ -47,6 +48,9 @@ final class StoreSession: Sendable {
     static func open(_ location: StoreLocation) async throws -> StoreSession {
         StoreSession(try await StoreAssembly.open(location))
     }
+
+    /// What an administrator can ask of the store.
+    var administration: any Administration { assembly.administration }
 
     /// Waits for repairs that reads have asked for, within bounds, and lets the store go.
     func close() async throws { try await assembly.close() }
@@ -242,20 +246,6 @@ final class StoreSession: Sendable {
         return VerificationReport(
             try await objects.verify(scope, repair: repairing) { progress($0.payloadBytes) }
         )
-    }
-
-    func status() async throws -> StatusReport {
-        await assembly.settle()
-        let storage = try await objects.status()
-        var (bucketCount, usage) = (UInt64(0), BucketUsage())
-        for bucket in try await objects.buckets() {
-            let one = try await objects.usage(of: bucket.name)
-            bucketCount += 1
-            usage.objectCount += one.objectCount
-            usage.versionCount += one.versionCount
-            usage.versionBytes += one.versionBytes
-        }
-        return StatusReport(storage, bucketCount: bucketCount, usage: usage, assembly: assembly)
     }
 
     /// Objects and common prefixes as one list in byte order.

@@ -37,7 +37,7 @@ class FaultCase(StoreTestCase):
     def assert_fully_redundant(self):
         self.assertTrue(self.do("verify", "--json").json["isComplete"])
         self.assertTrue(self.do("status", "--json").json["isFullyRedundant"])
-        self.do("status", "--check", "--quiet")
+        self.assertEqual(self.do("status", "--check", "--quiet").text, "")
 
 
 class LostVolumes(FaultCase):
@@ -52,7 +52,9 @@ class LostVolumes(FaultCase):
                 self.assertFalse(status["isFullyRedundant"])
                 self.assertTrue(status["isWritable"])
                 self.assertEqual([volume["state"] for volume in status["volumes"]].count("healthy"), 2)
-                self.refuse(Exit.UNAVAILABLE, "status", "--check", "--quiet")
+                self.refuse(Exit.UNAVAILABLE, "status", "--check")
+                outcome = self.run_program("status", "--check", "--quiet")
+                self.assertEqual((outcome.code, outcome.raw, outcome.errors), (Exit.UNAVAILABLE, b"", ""))
                 self.bring_back(number)
                 self.assertEqual(self.content(f"models/written-{number}"), written)
                 self.assert_fully_redundant()

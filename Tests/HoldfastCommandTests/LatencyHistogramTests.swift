@@ -68,8 +68,7 @@ struct LatencyHistogramTests {
         #expect(floor.roundCount == 3 && floor.byteCount == 12_388 && floor.latency.count == 3)
         let written = try LimitsBenchmark.sequentialWrite(
             directories: ["/tmp"],
-            byteCount: 3 << 20,
-            pacingByteCount: 1 << 20
+            byteCount: 3 << 20
         )
         #expect(written.bytesPerSecond > 0)
         let error = #expect(throws: (any Error).self) {

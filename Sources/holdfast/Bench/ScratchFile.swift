@@ -7,9 +7,39 @@ internal import StoreModel
 final class ScratchFile: Sendable {
     private let descriptor: Int32
     private let directory: String
+    /// What direct writes write, which must stand at a block's border.
+    private let block: Block?
 
-    init(directory: String) throws(StoreError) {
+    /// `@unchecked Sendable` holds because the memory is written once, before anybody else sees it.
+    private final class Block: @unchecked Sendable {
+        let bytes: UnsafeRawBufferPointer
+
+        init(_ content: [UInt8]) {
+            let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: content.count, alignment: 4096)
+            bytes.copyBytes(from: content)
+            self.bytes = UnsafeRawBufferPointer(bytes)
+        }
+
+        deinit { bytes.deallocate() }
+    }
+
+    /// Whether files here can be written past the page cache.
+    static func takesDirectWrites(in directories: [String]) -> Bool {
+        let content = [UInt8](repeating: 0, count: 4096)
+        return directories.allSatisfy { directory in
+            guard let file = try? ScratchFile(directory: directory, isDirect: true, content: content) else {
+                return false
+            }
+            return (try? file.writeBlock(at: 0)) != nil
+        }
+    }
+
+    /// - Parameters:
+    ///   - isDirect: past the page cache, block by block.
+    ///   - content: one block for direct writes.
+    init(directory: String, isDirect: Bool = false, content: [UInt8] = []) throws(StoreError) {
         self.directory = directory
+        block = isDirect ? Block(content) : nil
         // O_TMPFILE, where the file system has it; otherwise a name that is removed at once.
         var descriptor = open(directory, O_RDWR | O_CLOEXEC | Self.temporaryFileFlag, 0o600)
         if descriptor < 0 {
@@ -18,6 +48,13 @@ final class ScratchFile: Sendable {
             if descriptor >= 0 { unlink(path) }
         }
         guard descriptor >= 0 else { throw Self.failure("open", directory) }
+        if isDirect {
+            let direct = holdfast_reopen_direct(descriptor)
+            let failure = Self.failure("open", directory)
+            close(descriptor)
+            guard direct >= 0 else { throw failure }
+            descriptor = direct
+        }
         self.descriptor = descriptor
     }
 
@@ -48,6 +85,16 @@ final class ScratchFile: Sendable {
             guard result > 0 else { throw Self.failure("pwrite", directory) }
             written += result
         }
+    }
+
+    /// Writes the whole block of a file for direct writes.
+    func writeBlock(at offset: Int) throws(StoreError) {
+        guard let bytes = block?.bytes else { preconditionFailure("A file for direct writes has a block.") }
+        var count = 0
+        repeat {
+            count = pwrite(descriptor, bytes.baseAddress, bytes.count, off_t(offset))
+        } while count < 0 && errno == EINTR
+        guard count == bytes.count else { throw Self.failure("pwrite", directory) }
     }
 
     func startWriteback(offset: Int, byteCount: Int) throws(StoreError) {

@@ -54,6 +54,9 @@ struct Initialize: StoreCommand {
                     + "written when \(report.writeQuorum) are fsynced"
             ] + report.volumes.map { "  volume \(HumanFormat.visible($0))" }
         }
+        output.remark(
+            "Keep a copy of master.key away from the store: encrypted objects and access keys need it."
+        )
         output.remark("Next: holdfast bucket create NAME")
     }
 }

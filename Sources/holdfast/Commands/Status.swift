@@ -1,3 +1,4 @@
+internal import AdminGateway
 internal import ArgumentParser
 internal import StoreModel
 
@@ -6,7 +7,8 @@ struct Status: StoreCommand {
         abstract: "Show volumes, quorum, redundancy and space.",
         discussion: """
             With --check the exit code tells as well: 0 when every volume is healthy and nothing waits for \
-            repair, else 5.
+            repair, else 5. With --check --quiet nothing else does: nothing is printed unless the store can't \
+            be looked at.
 
               holdfast status
               holdfast status --check --quiet || mail -s 'holdfast' operator
@@ -19,14 +21,22 @@ struct Status: StoreCommand {
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
-        let report = try await withSession { try await $0.status() }
+        let report = StatusReport(try await withAdministration { try await $0.status() })
+        if check, output.isQuiet, !output.isJSON {
+            if Self.isHealthy(report) { return }
+            throw ExitCode(ExitStatus(.notEnoughReplicas).rawValue)
+        }
         try output.result(report) { Self.lines(for: report) }
-        guard check, !report.isFullyRedundant || !report.isWritable else { return }
+        guard check, !Self.isHealthy(report) else { return }
         throw CommandError(
             .unhealthy,
             "The store is not fully healthy.",
             advice: "'holdfast status' shows why."
         )
+    }
+
+    private static func isHealthy(_ report: StatusReport) -> Bool {
+        report.isFullyRedundant && report.isWritable
     }
 
     private static func lines(for report: StatusReport) -> [String] {

@@ -1,3 +1,4 @@
+internal import AdminGateway
 internal import ArgumentParser
 internal import Foundation
 internal import StoreModel
@@ -10,12 +11,42 @@ protocol StoreCommand: AsyncParsableCommand {
 
 extension StoreCommand {
     mutating func run() async throws {
-        try await execute(Output(isJSON: options.json, isQuiet: options.quiet))
+        do {
+            try await execute(Output(isJSON: options.json, isQuiet: options.quiet))
+        } catch let error as StoreError where error.code == .storeInUse {
+            throw await ServerAdvice.improve(error, storePath: options.storePath)
+        }
+    }
+
+    /// Runs `body` with the server that holds the store, or opens the store for it when there is none.
+    func withAdministration<Value>(
+        _ body: (any Administration) async throws -> Value
+    ) async throws -> Value {
+        let location = options.location
+        let end = ContinuousClock.now + location.lockTimeout
+        while true {
+            if let server = AdminSocketClient(storePath: location.path) { return try await body(server) }
+            do {
+                let atOnce = StoreLocation(path: location.path, lockTimeout: .zero)
+                return try await withSession(atOnce) { try await body($0.administration) }
+            } catch let error as StoreError where error.code == .storeInUse {
+                // Another command, or a server that does not listen yet.
+                guard ContinuousClock.now < end else { throw error }
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
     }
 
     /// Opens the store, runs `body`, closes the store.
     func withSession<Value>(_ body: (StoreSession) async throws -> Value) async throws -> Value {
-        let session = try await StoreSession.open(options.location)
+        try await withSession(options.location, body)
+    }
+
+    private func withSession<Value>(
+        _ location: StoreLocation,
+        _ body: (StoreSession) async throws -> Value
+    ) async throws -> Value {
+        let session = try await StoreSession.open(location)
         let value: Value
         do {
             value = try await body(session)

@@ -11,6 +11,8 @@
 //                      "half"    a write leaves its first half behind and the process ends; other calls as "before"
 //                      "fail"    this call and all later ones are not performed and fail with EIO
 //                      "reads"   like "fail", and it is reads that are counted
+//                      "lost"    nothing is counted; all calls below a directory D fail with EIO while the file D.lost exists
+//   KILLPOINTS_SWITCH  with "reads", in the place of k: reads fail, and are counted, from when this file exists
 //   KILLPOINTS_COUNT   a file outside that directory; at a normal end the number of calls is written into it
 //
 // A process that is killed ends by SIGKILL: no handler, no destructor and no other thread runs any more.
@@ -31,19 +33,22 @@
 #include <unistd.h>
 
 static const char *roots;
+static const char *switch_file;
 static long kill_at;
-static enum { BEFORE, AFTER, HALF, FAIL, READS } when;
+static enum { BEFORE, AFTER, HALF, FAIL, READS, LOST } when;
 static atomic_long calls;
 
 __attribute__((constructor)) static void read_settings(void) {
     const char *at = getenv("KILLPOINTS_AT");
     const char *moment = getenv("KILLPOINTS_WHEN");
     roots = getenv("KILLPOINTS_ROOT");
+    switch_file = getenv("KILLPOINTS_SWITCH");
     kill_at = at ? atol(at) : 0;
     if (moment && strcmp(moment, "after") == 0) when = AFTER;
     if (moment && strcmp(moment, "half") == 0) when = HALF;
     if (moment && strcmp(moment, "fail") == 0) when = FAIL;
     if (moment && strcmp(moment, "reads") == 0) when = READS;
+    if (moment && strcmp(moment, "lost") == 0) when = LOST;
 }
 
 __attribute__((destructor)) static void write_count(void) {
@@ -60,10 +65,16 @@ static void end_here(void) {
     for (;;) pause();
 }
 
+static int is_marked_lost(const char *root, size_t length) {
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%.*s.lost", (int)length, root) < (int)sizeof path && access(path, F_OK) == 0;
+}
+
 static int is_below_root(const char *path) {
     for (const char *root = roots; root;) {
         size_t length = strcspn(root, ":");
-        if (length && strncmp(path, root, length) == 0 && (path[length] == '/' || path[length] == 0)) return 1;
+        if (length && strncmp(path, root, length) == 0 && (path[length] == '/' || path[length] == 0))
+            return when != LOST || is_marked_lost(root, length);
         root = root[length] ? root + length + 1 : NULL;
     }
     return 0;
@@ -91,6 +102,7 @@ enum verdict { GO_ON, DIE_AFTERWARDS, GIVE_AN_ERROR };
 
 static enum verdict meet(int counts) {
     if (!counts || when == READS) return GO_ON;
+    if (when == LOST) return GIVE_AN_ERROR;
     long number = atomic_fetch_add(&calls, 1) + 1;
     if (kill_at == 0 || number < kill_at) return GO_ON;
     if (when == FAIL) return GIVE_AN_ERROR;
@@ -100,8 +112,11 @@ static enum verdict meet(int counts) {
 }
 
 static enum verdict meet_read(int descriptor) {
-    if (when != READS || !descriptor_counts(descriptor)) return GO_ON;
+    if ((when != READS && when != LOST) || !descriptor_counts(descriptor)) return GO_ON;
+    if (when == LOST) return GIVE_AN_ERROR;
+    if (switch_file && access(switch_file, F_OK) != 0) return GO_ON;
     long number = atomic_fetch_add(&calls, 1) + 1;
+    if (switch_file) return GIVE_AN_ERROR;
     return kill_at != 0 && number >= kill_at ? GIVE_AN_ERROR : GO_ON;
 }
 
@@ -305,6 +320,16 @@ ssize_t pread64(int descriptor, void *bytes, size_t count, off64_t offset) {
 ssize_t preadv(int descriptor, const struct iovec *parts, int count, off_t offset) {
     NEXT(preadv);
     READ(next(descriptor, parts, count, offset));
+}
+
+ssize_t preadv2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags) {
+    NEXT(preadv2);
+    READ(next(descriptor, parts, count, offset, flags));
+}
+
+ssize_t preadv64v2(int descriptor, const struct iovec *parts, int count, off64_t offset, int flags) {
+    NEXT(preadv64v2);
+    READ(next(descriptor, parts, count, offset, flags));
 }
 
 ssize_t preadv64(int descriptor, const struct iovec *parts, int count, off64_t offset) {
