@@ -83,7 +83,10 @@ package final class ServerAssembly: Sendable {
             server,
             responder: service,
             logger: logger,
-            onReady: { addresses.serve($0) },
+            onReady: {
+                drain.listen()
+                addresses.serve($0)
+            },
             onDrain: { drain.raise() }
         )
         registry.collect {

@@ -20,8 +20,10 @@ package struct StoreHealth: Sendable {
     package func checks(for need: Need) async -> [HealthCheck] {
         let draining = HealthCheck(
             "accepting",
-            !drain.isDraining,
-            drain.isDraining ? "the process is stopping" : "the process takes requests"
+            drain.isListening && !drain.isDraining,
+            drain.isDraining
+                ? "the process is stopping"
+                : drain.isListening ? "the process takes requests" : "the S3 API does not listen yet"
         )
         do {
             let status = try await objects.status()
