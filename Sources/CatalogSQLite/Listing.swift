@@ -10,6 +10,36 @@ internal import StoreModel
 struct Listing {
     let database: Database
 
+    /// Takes the rows of a query, whose first column is the key and whose second parameter is the first key wanted.
+    /// - Returns: false when the page is full and there are more.
+    private func walk<Page: PageBuilder>(
+        _ query: Query,
+        from start: [UInt8],
+        _ prefix: [UInt8],
+        _ delimiter: [UInt8],
+        _ page: inout Page,
+        add: (inout Page, _ key: [UInt8]) throws -> Void
+    ) throws -> Bool {
+        query.bind(2, start)
+        while try query.step() {
+            let key = query.bytes(0)
+            guard key.starts(with: prefix) else { break }
+            if let last = page.lastPrefix, key.starts(with: last) {
+                guard let bound = KeyBounds.successor(ofPrefix: last) else { break }
+                query.reset()
+                query.bind(2, bound)
+                continue
+            }
+            if page.isFull { return false }
+            if let common = KeyBounds.commonPrefix(of: key, prefix: prefix, delimiter: delimiter) {
+                page.add(prefix: common)
+            } else {
+                try add(&page, key)
+            }
+        }
+        return true
+    }
+
     // MARK: Objects
 
     func objects(_ request: ObjectListRequest) throws -> ObjectListPage {
@@ -21,28 +51,10 @@ struct Listing {
         )
         defer { query.reset() }
         query.bind(1, request.bucket.rawValue)
-        query.bind(2, start)
-        while try query.step() {
-            let key = query.bytes(0)
-            guard key.starts(with: request.prefix) else { break }
-            if let last = page.lastPrefix, key.starts(with: last) {
-                guard let bound = KeyBounds.successor(ofPrefix: last) else { break }
-                query.reset()
-                query.bind(2, bound)
-                continue
-            }
-            if page.isFull { return page.truncated }
-            if let prefix = KeyBounds.commonPrefix(
-                of: key,
-                prefix: request.prefix,
-                delimiter: request.delimiter
-            ) {
-                page.add(prefix: prefix)
-            } else {
-                page.add(try HeadCodec.decode(query.bytes(1), bucket: request.bucket, key: key))
-            }
+        let isWhole = try walk(query, from: start, request.prefix, request.delimiter, &page) { page, key in
+            page.add(try HeadCodec.decode(query.bytes(1), bucket: request.bucket, key: key))
         }
-        return page.page
+        return isWhole ? page.page : page.truncated
     }
 
     // MARK: Versions
@@ -67,28 +79,10 @@ struct Listing {
         )
         defer { query.reset() }
         query.bind(1, request.bucket.rawValue)
-        query.bind(2, start)
-        while try query.step() {
-            let key = query.bytes(0)
-            guard key.starts(with: request.prefix) else { break }
-            if let last = page.lastPrefix, key.starts(with: last) {
-                guard let bound = KeyBounds.successor(ofPrefix: last) else { break }
-                query.reset()
-                query.bind(2, bound)
-                continue
-            }
-            if page.isFull { return page.truncated }
-            if let prefix = KeyBounds.commonPrefix(
-                of: key,
-                prefix: request.prefix,
-                delimiter: request.delimiter
-            ) {
-                page.add(prefix: prefix)
-            } else {
-                page.add(try row(query, bucket: request.bucket, key: key))
-            }
+        let isWhole = try walk(query, from: start, request.prefix, request.delimiter, &page) { page, key in
+            page.add(try row(query, bucket: request.bucket, key: key))
         }
-        return page.page
+        return isWhole ? page.page : page.truncated
     }
 
     /// The versions of a key that are older than the one at which the last page ended.
@@ -156,7 +150,15 @@ private func startKey(
     return KeyBounds.successor(of: after)
 }
 
-private struct ObjectPageBuilder {
+/// What a walk fills: the rows are the page's own, common prefixes are the same in all.
+private protocol PageBuilder {
+    /// The common prefix that was added last.
+    var lastPrefix: [UInt8]? { get }
+    var isFull: Bool { get }
+    mutating func add(prefix: [UInt8])
+}
+
+private struct ObjectPageBuilder: PageBuilder {
     let request: ObjectListRequest
     private var objects: [ObjectHead] = []
     private var prefixes: [[UInt8]] = []
@@ -185,7 +187,7 @@ private struct ObjectPageBuilder {
     }
 }
 
-private struct VersionPageBuilder {
+private struct VersionPageBuilder: PageBuilder {
     let request: VersionListRequest
     private var versions: [ListedVersion] = []
     private var prefixes: [[UInt8]] = []

@@ -168,9 +168,10 @@ extension LifecycleConfiguration {
         return earliest.map { (Self.webDate($0.date), PercentCoding.encode($0.rule, keepsSlash: false)) }
     }
 
+    /// - Parameter date: a midnight, as the dates of all rules are.
     private static func webDate(_ date: Timestamp) -> String {
         // The calendar of HTTP dates has years of four digits.
         let last = Timestamp(milliseconds: 253_402_214_400_000)
-        return ISOTime(min(date, last)).civil.date.webText + " 00:00:00 GMT"
+        return HTTPDate.format(min(date, last))
     }
 }

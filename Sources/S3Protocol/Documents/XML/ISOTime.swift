@@ -16,10 +16,10 @@ package struct ISOTime: Hashable, Sendable, Comparable {
         guard let year = scanner.number(digits: 4) else { return nil }
         let isExtended = scanner.skip("-")
         guard let month = scanner.number(digits: 2), !isExtended || scanner.skip("-"),
-            let day = scanner.number(digits: 2), year >= 1,
-            (1...12).contains(month), day >= 1, day <= Self.dayCount(year: year, month: month)
+            let day = scanner.number(digits: 2),
+            let midnight = CivilTime(year: Int(year), month: Int(month), day: Int(day))
         else { return nil }
-        var seconds = Self.days(year: year, month: month, day: day) * Self.secondsPerDay
+        var seconds = midnight.timestamp.milliseconds / 1000
         var milliseconds: Int64 = 0
         if !scanner.isAtEnd {
             guard scanner.skip("T") || scanner.skip(" "),
@@ -74,24 +74,6 @@ package struct ISOTime: Hashable, Sendable, Comparable {
         let quotient = value / divisor
         return value % divisor < 0 ? quotient - 1 : quotient
     }
-
-    private static func dayCount(year: Int64, month: Int64) -> Int64 {
-        switch month {
-        case 2: (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 ? 29 : 28
-        case 4, 6, 9, 11: 30
-        default: 31
-        }
-    }
-
-    /// Days since 1970-01-01 (Hinnant, "chrono-Compatible Low-Level Date Algorithms", 2013). Year is at most 9999.
-    private static func days(year: Int64, month: Int64, day: Int64) -> Int64 {
-        let shifted = month <= 2 ? year - 1 : year
-        let era = floorDivision(shifted, 400)
-        let yearOfEra = shifted - era * 400
-        let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
-        let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
-        return era * 146_097 + dayOfEra - 719_468
-    }
 }
 
 /// A day of the Gregorian calendar.
@@ -99,8 +81,6 @@ package struct CivilDate: Hashable, Sendable {
     package let year: Int64
     package let month: Int64
     package let day: Int64
-    /// 0 is Sunday.
-    package let weekday: Int64
 
     /// - Parameter days: since 1970-01-01.
     init(days: Int64) {
@@ -113,20 +93,11 @@ package struct CivilDate: Hashable, Sendable {
         day = dayOfYear - (153 * monthIndex + 2) / 5 + 1
         month = monthIndex < 10 ? monthIndex + 3 : monthIndex - 9
         year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-        weekday = ISOTime.floorDivision(days + 4, 7) * -7 + days + 4
     }
 
     /// `2012-12-31`.
     package var text: String {
         "\(ISOTime.padded(year, 4))-\(ISOTime.padded(month, 2))-\(ISOTime.padded(day, 2))"
-    }
-
-    /// `Mon, 31 Dec 2012`, as in the dates of HTTP.
-    package var webText: String {
-        let weekdays = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
-        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-        let (name, monthName) = (weekdays[Int(weekday)], months[Int(month - 1)])
-        return "\(name), \(ISOTime.padded(day, 2)) \(monthName) \(ISOTime.padded(year, 4))"
     }
 }
 
