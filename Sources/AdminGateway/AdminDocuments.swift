@@ -118,6 +118,15 @@ package struct StatusDocument: Codable, Hashable, Sendable {
     package var uniqueBytes: UInt64
     /// What the volumes' files take up, all copies together.
     package var physicalBytes: UInt64
+    package var catalog: CatalogDocument
+}
+
+/// How long a rebuild of the catalog would take: it loads the newest snapshot and replays what came after it.
+package struct CatalogDocument: Codable, Hashable, Sendable {
+    /// Absent when no snapshot was taken yet.
+    package var snapshotTakenAt: String?
+    package var snapshotRows: UInt64
+    package var batchesSinceSnapshot: UInt64
 }
 
 /// The process that answers.

@@ -62,7 +62,12 @@ package struct StoreAdministration: Administration {
             versions: usage.versionCount,
             logicalBytes: usage.versionBytes,
             uniqueBytes: Self.uniqueBytes(storage),
-            physicalBytes: storage.volumes.reduce(0) { $0 + $1.fileBytes }
+            physicalBytes: storage.volumes.reduce(0) { $0 + $1.fileBytes },
+            catalog: CatalogDocument(
+                snapshotTakenAt: storage.snapshot.takenAt.map { ISO8601.format($0) },
+                snapshotRows: storage.snapshot.rowCount,
+                batchesSinceSnapshot: storage.snapshot.batchesSince
+            )
         )
     }
 

@@ -138,7 +138,7 @@ package final class LocalStore: Sendable {
         guard isFirst else { return [] }
         maintenance.cancel()
         await replicator.quiesce(within: .seconds(2))
-        let snapshot = Task { await takeSnapshotIfDue() }
+        let snapshot = Task { await replicator.takeSnapshotIfDue() }
         _ = await value(of: snapshot, within: settleDeadline)
         let remaining = await settle(within: settleDeadline)
         replicator.close()
@@ -151,21 +151,6 @@ package final class LocalStore: Sendable {
             throw error.storeError
         }
         return remaining
-    }
-
-    /// A snapshot of the catalog, when the log has grown long since the last one. A failure is not one of the store:
-    /// the next closing tries again.
-    private func takeSnapshotIfDue() async {
-        let last = catalog.applied.snapshots.first?.position.sequence ?? 0
-        guard
-            catalog.applied.position.sequence - min(last, catalog.applied.position.sequence)
-                >= Limits.snapshotBatchCount
-        else { return }
-        do {
-            _ = try await replicator.takeSnapshot()
-        } catch {
-            logger.warning("The catalog snapshot could not be written.", metadata: ["error": "\(error)"])
-        }
     }
 
     /// Repairs and catches up until nothing is left or the time is over.

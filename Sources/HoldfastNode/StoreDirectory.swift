@@ -30,16 +30,11 @@ package struct StoreDirectory: Sendable {
         }
         let lock = try await takeLock(disk, path, timeout)
         do {
-            let bytes = try disk.readFile(
-                StoreConfiguration.fileName,
-                byteCountMax: StoreConfiguration.byteCountMax
-            )
-            let file = path + "/" + StoreConfiguration.fileName
             return StoreDirectory(
                 path: path,
                 disk: disk,
                 lock: lock,
-                configuration: try StoreConfiguration(json: bytes, path: file)
+                configuration: try readConfiguration(disk, path)
             )
         } catch let error as DiskError {
             lock.release()
@@ -48,6 +43,25 @@ package struct StoreDirectory: Sendable {
             lock.release()
             throw error
         }
+    }
+
+    /// The configuration of a store that another process may hold.
+    /// - Throws: as `lock` does.
+    package static func readConfiguration(_ path: String) throws -> StoreConfiguration {
+        do {
+            return try readConfiguration(try open(path), path)
+        } catch let error as DiskError {
+            if error.code == .notFound { throw notFound(path) }
+            throw StoreError(.inputOutput, "The store's configuration can't be read.", cause: error)
+        }
+    }
+
+    private static func readConfiguration(_ disk: any Disk, _ path: String) throws -> StoreConfiguration {
+        let bytes = try disk.readFile(
+            StoreConfiguration.fileName,
+            byteCountMax: StoreConfiguration.byteCountMax
+        )
+        return try StoreConfiguration(json: bytes, path: path + "/" + StoreConfiguration.fileName)
     }
 
     private static func open(_ path: String) throws -> any Disk {

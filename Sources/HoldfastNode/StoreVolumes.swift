@@ -170,7 +170,7 @@ extension StoreDirectory {
     /// Runs a blocking call on a thread of its own.
     /// - Parameter late: takes the result, on that thread, when nobody waits for it any more.
     /// - Returns: nil when the call did not return in time.
-    static func bounded<Value: Sendable>(
+    package static func bounded<Value: Sendable>(
         _ deadline: Duration,
         _ name: String,
         late: @escaping @Sendable (Value) -> Void = { _ in },

@@ -173,6 +173,7 @@ package struct StorageStatus: Sendable {
     package let repairsPending: Int
     package let canRead: Bool
     package let canWrite: Bool
+    package let snapshot: CatalogSnapshotStatus
 
     package init(
         store: StoreID,
@@ -181,7 +182,8 @@ package struct StorageStatus: Sendable {
         committed: LogPosition,
         repairsPending: Int,
         canRead: Bool,
-        canWrite: Bool
+        canWrite: Bool,
+        snapshot: CatalogSnapshotStatus = CatalogSnapshotStatus()
     ) {
         self.store = store
         self.quorum = quorum
@@ -190,5 +192,21 @@ package struct StorageStatus: Sendable {
         self.repairsPending = repairsPending
         self.canRead = canRead
         self.canWrite = canWrite
+        self.snapshot = snapshot
+    }
+}
+
+/// The newest snapshot of the catalog on the replicas.
+package struct CatalogSnapshotStatus: Hashable, Sendable {
+    /// nil: none was taken yet.
+    package let takenAt: Timestamp?
+    package let rowCount: UInt64
+    /// Batches of the commit log after it: what a rebuild of the catalog replays.
+    package let batchesSince: UInt64
+
+    package init(takenAt: Timestamp? = nil, rowCount: UInt64 = 0, batchesSince: UInt64 = 0) {
+        self.takenAt = takenAt
+        self.rowCount = rowCount
+        self.batchesSince = batchesSince
     }
 }

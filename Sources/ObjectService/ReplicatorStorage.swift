@@ -66,6 +66,7 @@ extension Replicator: ReplicatedStorage {
     package func status() async throws -> StorageStatus {
         let status = replicatorStatus()
         let usable = status.volumes.count { $0.problem == nil }
+        let snapshot = snapshotState
         return StorageStatus(
             store: status.storeID,
             quorum: status.quorum,
@@ -74,7 +75,12 @@ extension Replicator: ReplicatedStorage {
             repairsPending: status.repairs.waiting,
             canRead: usable > 0,
             canWrite: status.obstacle == nil
-                && status.volumes.count { $0.problem == nil && !$0.isFull } >= status.quorum.writeQuorum
+                && status.volumes.count { $0.problem == nil && !$0.isFull } >= status.quorum.writeQuorum,
+            snapshot: CatalogSnapshotStatus(
+                takenAt: snapshot.takenAt,
+                rowCount: snapshot.rowCount,
+                batchesSince: snapshot.batchesSince
+            )
         )
     }
 }

@@ -18,6 +18,7 @@ package final class Replicator: Sendable {
         package var quorum: QuorumConfiguration
         /// Between two looks for a volume that was absent at opening.
         package var arrivalProbeInterval = Limits.arrivalProbeInterval
+        package var snapshots = SnapshotSchedule()
 
         package init(storeID: StoreID, quorum: QuorumConfiguration) {
             self.storeID = storeID
@@ -36,6 +37,7 @@ package final class Replicator: Sendable {
     let logger: Logger
     let opener: VolumeOpener?
     let arrivalProbeInterval: Duration
+    let snapshots: SnapshotSchedule
     let verified = VerifiedRecently()
     let repairs = RepairQueue()
     let pipeline: CommitPipeline
@@ -65,6 +67,7 @@ package final class Replicator: Sendable {
         self.logger = logger
         self.opener = opener
         arrivalProbeInterval = configuration.arrivalProbeInterval
+        snapshots = configuration.snapshots
         placement = Placement(
             members: volumes.slots.map {
                 Placement.Member(volume: $0.id, weight: $0.weight, failureDomain: $0.failureDomain)

@@ -24,6 +24,7 @@ extension Replicator {
             for index in self.volumes.slots.indices { group.addTask { await self.runCatchUp(index) } }
             for index in self.volumes.slots.indices { group.addTask { await self.awaitArrival(index) } }
             group.addTask { await self.finishReplacements() }
+            group.addTask { await self.maintainSnapshots() }
         }
     }
 

@@ -43,8 +43,38 @@ extension Replicator {
             manifest: manifest,
             createdAt: clock.now()
         )
+        try await check(note)
         try await commitNote(note, receipts)
         return note
+    }
+
+    /// Reads a snapshot back before the log may rely on it: every block has a write quorum of copies whose SHA-256 is
+    /// right, and together they are the rows that the note names.
+    private func check(_ note: SnapshotNote) async throws {
+        var reader = SnapshotReader()
+        var summary: SnapshotSummary?
+        for digest in try await blocks(of: note) {
+            let good = await copies(of: digest, check: .strict).count { $0.state == .present }
+            guard good >= quorum.writeQuorum else {
+                throw StoreError(
+                    .notEnoughReplicas,
+                    "Block \(digest) of a catalog snapshot has \(good) good copies of \(quorum.writeQuorum)."
+                )
+            }
+            let block = try await read(digest, range: nil)
+            do throws(CatalogError) {
+                if case .end(let end) = try reader.read(block) { summary = end }
+            } catch {
+                throw StoreError(.storeDamaged, "A catalog snapshot reads back wrong.", cause: error)
+            }
+        }
+        guard let summary, summary.state.stateHash == note.stateHash, summary.state.position == note.position
+        else {
+            throw StoreError(
+                .storeDamaged,
+                "A catalog snapshot reads back as another state than was written."
+            )
+        }
     }
 
     private func storeBlock(_ digest: Digest, _ bytes: [UInt8]) async throws -> ChunkWrite {
@@ -82,11 +112,7 @@ extension Replicator {
 
     /// Fills the empty index from the snapshot that a note names.
     func importSnapshot(_ note: SnapshotNote) async throws {
-        var digests: [Digest] = []
-        switch note.manifest {
-        case .inline(let chunks): digests = chunks.map(\.digest)
-        case .tree(let root, _, _, _): digests = try await leaves(of: root)
-        }
+        let digests = try await blocks(of: note)
         let catalog = self.catalog
         let remaining = Mutex(digests[...])
         let summary = try await withCheckedThrowingContinuation {
@@ -109,6 +135,13 @@ extension Replicator {
                 .storeDamaged,
                 "The catalog snapshot at \(note.position) does not have the state that the log notes for it."
             )
+        }
+    }
+
+    private func blocks(of note: SnapshotNote) async throws -> [Digest] {
+        switch note.manifest {
+        case .inline(let chunks): chunks.map(\.digest)
+        case .tree(let root, _, _, _): try await leaves(of: root)
         }
     }
 

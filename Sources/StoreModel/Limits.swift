@@ -42,9 +42,12 @@ package enum Limits {
     /// Threads that read the catalog's index, and reads that may wait for them.
     package static let catalogReaderThreadCount = 2
     package static let catalogReadsWaitingMax = 4096
-    /// Batches of the commit log after which closing the store writes a new snapshot of the catalog: bounds how long
-    /// a rebuild replays.
+    /// Batches of the commit log after which a new snapshot of the catalog is written: bounds how long a rebuild
+    /// replays.
     package static let snapshotBatchCount: UInt64 = 50_000
+    /// A snapshot so old is renewed when anything was committed since, and how often is looked whether one is due.
+    package static let snapshotAgeMax: Duration = .seconds(24 * 3600)
+    package static let snapshotProbeInterval: Duration = .seconds(60)
     /// Entries of one manifest node (about 40 bytes each).
     package static let manifestNodeEntryCountMax = 512
     /// Manifests up to this many chunks stand in the version's row; larger ones become a tree of nodes.

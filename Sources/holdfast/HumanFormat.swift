@@ -28,8 +28,8 @@ package enum HumanFormat {
 
     /// "1 object", "2 objects".
     package static func count(_ number: some BinaryInteger, _ noun: String) -> String {
-        let isIrregular = noun.hasSuffix("y") && !noun.hasSuffix("ey")
-        let plural = isIrregular ? "\(noun.dropLast())ies" : "\(noun)s"
+        let endsInY = noun.hasSuffix("y") && !noun.hasSuffix("ey")
+        let plural = endsInY ? "\(noun.dropLast())ies" : noun.hasSuffix("ch") ? "\(noun)es" : "\(noun)s"
         return "\(number) \(number == 1 ? noun : plural)"
     }
 

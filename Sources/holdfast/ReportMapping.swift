@@ -211,7 +211,8 @@ extension StatusReport {
             versions: status.versions,
             logicalBytes: status.logicalBytes,
             uniqueBytes: status.uniqueBytes,
-            physicalBytes: status.physicalBytes
+            physicalBytes: status.physicalBytes,
+            catalog: status.catalog
         )
     }
 }

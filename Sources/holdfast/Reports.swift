@@ -4,6 +4,7 @@
 // Times are text in UTC with milliseconds ("2026-03-01T12:30:00.123Z"), sizes are bytes, digests are
 // lower-case hexadecimal. Absent means "not known" or "does not apply"; there are no nulls.
 
+package import AdminGateway
 package import StoreModel
 
 /// One version of one object, or a delete marker.
@@ -320,6 +321,7 @@ package struct StatusReport: Encodable, Sendable {
     package var uniqueBytes: UInt64?
     /// What the volumes' files take up, all copies together.
     package var physicalBytes: UInt64
+    package var catalog: CatalogDocument
 
     package init(
         store: String,
@@ -338,7 +340,8 @@ package struct StatusReport: Encodable, Sendable {
         versions: UInt64,
         logicalBytes: UInt64,
         uniqueBytes: UInt64?,
-        physicalBytes: UInt64
+        physicalBytes: UInt64,
+        catalog: CatalogDocument
     ) {
         self.store = store
         self.storeID = storeID
@@ -357,6 +360,7 @@ package struct StatusReport: Encodable, Sendable {
         self.logicalBytes = logicalBytes
         self.uniqueBytes = uniqueBytes
         self.physicalBytes = physicalBytes
+        self.catalog = catalog
     }
 }
 

@@ -63,7 +63,12 @@ import Testing
             versions: 0,
             logicalBytes: 0,
             uniqueBytes: 0,
-            physicalBytes: 0
+            physicalBytes: 0,
+            catalog: CatalogDocument(
+                snapshotTakenAt: "2026-01-01T00:00:00Z",
+                snapshotRows: 0,
+                batchesSinceSnapshot: 0
+            )
         )
         let key = NewKeyDocument(
             accessKeyID: "AKIA",

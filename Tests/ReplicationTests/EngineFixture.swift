@@ -84,6 +84,7 @@ final class EngineFixture {
         index name: String = "catalog.sqlite",
         maintained: Bool = true,
         dyingAt: Int? = nil,
+        snapshots: SnapshotSchedule = SnapshotSchedule(),
         prepare: (Int, FaultyDisk) -> Void = { _, _ in },
         opener: Replicator.VolumeOpener? = nil
     ) async throws -> Engine {
@@ -121,6 +122,7 @@ final class EngineFixture {
         do {
             var configuration = Replicator.Configuration(storeID: storeID, quorum: quorum)
             configuration.arrivalProbeInterval = .milliseconds(5)
+            configuration.snapshots = snapshots
             let (replicator, didRebuild) = try await Replicator.open(
                 configuration,
                 volumes: try VolumeSet(slots),

@@ -71,10 +71,14 @@ final class BenchStore {
 
     /// Closes the store and opens it again.
     /// - Returns: what opening found, and the seconds that it took.
-    func reopen() async throws -> (report: LocalStore.OpenReport, seconds: Double) {
+    func reopen(rebuildingCatalog: Bool = false) async throws -> (
+        report: LocalStore.OpenReport, seconds: Double
+    ) {
         try await store.close()
+        var options = LocalStore.Options()
+        options.rebuildsCatalog = rebuildingCatalog
         let start = ContinuousClock.now
-        store = try await LocalStore.open(path)
+        store = try await LocalStore.open(path, options)
         return (store.openReport, Double((ContinuousClock.now - start).nanoseconds) / 1e9)
     }
 
@@ -86,6 +90,9 @@ final class BenchStore {
     var indexBytes: Int {
         store.replicator.replicatorStatus().volumes.reduce(0) { $0 + ($1.space?.indexBytes ?? 0) }
     }
+
+    /// Writes a snapshot of the catalog, as the store does by itself from time to time.
+    func takeSnapshot() async throws { _ = try await store.replicator.takeSnapshot() }
 
     /// Waits until all that is committed is in the catalog's index.
     func settle() async throws { _ = try await store.replicator.currentCatalog() }

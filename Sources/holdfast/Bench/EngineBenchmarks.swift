@@ -214,6 +214,38 @@ struct EngineBenchmarks {
         return figure
     }
 
+    /// Throws the catalog's index away and builds it anew: from the commit log, and from a snapshot.
+    func rebuilding(versionCount: Int) async throws -> [BenchFigure] {
+        var figures = [try await rebuilding("the commit log", versionCount)]
+        let start = ContinuousClock.now
+        let before = ProcessUsage.now()
+        try await bench.takeSnapshot()
+        var snapshot = BenchFigure(
+            name: "write a snapshot of \(versionCount) versions and read it back",
+            unit: .seconds,
+            value: Double((ContinuousClock.now - start).nanoseconds) / 1e9
+        )
+        snapshot.usage = UsageReport(ProcessUsage.now().since(before))
+        figures.append(snapshot)
+        figures.append(try await rebuilding("a snapshot", versionCount))
+        return figures
+    }
+
+    private func rebuilding(_ source: String, _ versionCount: Int) async throws -> BenchFigure {
+        try await bench.settle()
+        ProcessUsage.resetPeak()
+        let before = ProcessUsage.now()
+        let (_, seconds) = try await bench.reopen(rebuildingCatalog: true)
+        var figure = BenchFigure(
+            name: "rebuild the catalog of \(versionCount) versions from \(source)",
+            unit: .seconds,
+            value: seconds,
+            target: .valueAtMost(60)
+        )
+        figure.usage = UsageReport(ProcessUsage.now().since(before))
+        return figure
+    }
+
     /// Uploads and downloads of large objects at the same time: how much memory they take.
     mutating func mixedMemory(objectSize: UInt64, count: Int, concurrency: Int) async throws -> BenchFigure {
         let prefix = "memory-\(nextSalt)/"

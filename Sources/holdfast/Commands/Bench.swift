@@ -15,8 +15,8 @@ struct Bench: AsyncParsableCommand {
               holdfast bench limits --directory /disk1 --json
             """,
         subcommands: [
-            BenchLimits.self, BenchPut.self, BenchGet.self, BenchList.self, BenchOpen.self, BenchMemory.self,
-            BenchAll.self,
+            BenchLimits.self, BenchPut.self, BenchGet.self, BenchList.self, BenchOpen.self,
+            BenchRebuild.self, BenchMemory.self, BenchAll.self,
         ]
     )
 }

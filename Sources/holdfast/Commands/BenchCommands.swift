@@ -101,6 +101,25 @@ struct BenchList: BenchCommand {
     }
 }
 
+struct BenchRebuild: BenchCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rebuild",
+        abstract: "Build the catalog's index anew from the replicas."
+    )
+
+    @Option(name: .long, help: ArgumentHelp("Versions in the store.", valueName: "n"))
+    var versions = 100_000
+
+    @OptionGroup var place: BenchOptions
+    @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    func measure(_ benchmarks: inout EngineBenchmarks, _ output: Output) async throws -> [BenchFigure] {
+        output.remark("Storing \(versions) objects.")
+        try await benchmarks.fill(size: 64, count: max(1, versions), prefix: "rebuild/")
+        return try await benchmarks.rebuilding(versionCount: max(1, versions))
+    }
+}
+
 struct BenchOpen: BenchCommand {
     static let configuration = CommandConfiguration(
         commandName: "open",

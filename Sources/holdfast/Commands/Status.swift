@@ -65,6 +65,7 @@ struct Status: StoreCommand {
                     + (report.uniqueBytes.map { "unique \(HumanFormat.size($0)), " } ?? "")
                     + "physical \(HumanFormat.size(report.physicalBytes))",
             ],
+            ["catalog", catalog(report)],
             ["volumes", ""],
         ])
         lines += HumanFormat.table(
@@ -90,6 +91,14 @@ struct Status: StoreCommand {
         let isLossFatal = most.count > report.replicas - report.writeQuorum
         return "SHARED: \(most.count) volumes are on one device"
             + (isLossFatal ? "; the store would not survive its loss" : "")
+    }
+
+    private static func catalog(_ report: StatusReport) -> String {
+        let batches = HumanFormat.count(report.catalog.batchesSinceSnapshot, "batch")
+        guard let takenAt = report.catalog.snapshotTakenAt else {
+            return "no snapshot yet, \(batches) in the log"
+        }
+        return "snapshot of \(takenAt), \(batches) since"
     }
 
     private static func redundancy(_ report: StatusReport) -> String {
