@@ -72,7 +72,8 @@ let package = Package(
         .target(
             name: "AdminGateway",
             dependencies: [
-                "Catalog", "ContentHashing", "ObjectService", "Observability", "S3Gateway", "S3Protocol",
+                "Catalog", "ContentHashing", "Encryption", "ObjectService", "Observability", "S3Gateway",
+                "S3Protocol",
                 "StoreModel", logging,
             ],
             resources: [.embedInCode("openapi.json")]
@@ -91,7 +92,8 @@ let package = Package(
         .executableTarget(
             name: "holdfast",
             dependencies: [
-                "AdminGateway", "BlobVolume", "CPosix", "Catalog", "ContentHashing", "HoldfastNode",
+                "AdminGateway", "BlobVolume", "CPosix", "Catalog", "ContentHashing", "Encryption",
+                "HoldfastNode",
                 "ObjectService",
                 "Observability", "Replication", "S3Gateway", "S3Protocol", "StoreModel", argumentParser,
                 logging, yams,
@@ -167,7 +169,7 @@ let package = Package(
                 "Replication", "StoreModel", "StoreTestKit",
             ]
         ),
-        .testTarget(name: "HoldfastCommandTests", dependencies: ["StoreModel", "holdfast"]),
+        .testTarget(name: "HoldfastCommandTests", dependencies: ["AdminGateway", "StoreModel", "holdfast"]),
         .testTarget(name: "TidyTests"),
         .testTarget(name: "StoreTestKitTests", dependencies: ["BlobVolume", "StoreModel", "StoreTestKit"]),
     ],

@@ -69,6 +69,19 @@ package struct MasterKeyDocument: Codable, Hashable, Sendable {
     package var secretsSealedAnew: Int
 }
 
+/// Master keys by id; the keys themselves are in master.key and nowhere else.
+package struct MasterKeyListDocument: Codable, Hashable, Sendable {
+    /// Keys with which something was sealed: a copy of master.key must hold all of them.
+    package var used: [String]
+    /// Keys in master.key, oldest first.
+    package var held: [String]
+    /// Why master.key can't be used.
+    package var problem: String?
+
+    /// What is lost without another copy of the file.
+    package var missing: [String] { used.filter { !held.contains($0) } }
+}
+
 /// A bucket and whose it is.
 package struct BucketDocument: Codable, Hashable, Sendable {
     package var name: String

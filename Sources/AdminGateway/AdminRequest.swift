@@ -31,6 +31,8 @@ package enum AdminEndpoint: String, CaseIterable, Hashable, Sendable {
     case createKey = "POST /admin/v1/keys"
     case removeKey = "DELETE /admin/v1/keys/{accessKeyID}"
     case rotateKey = "POST /admin/v1/keys/{accessKeyID}/rotate"
+    case masterKeys = "GET /admin/v1/master-key"
+    case reloadMasterKeys = "POST /admin/v1/master-key/reload"
     case rotateMasterKey = "POST /admin/v1/master-key/rotate"
 
     package var method: String { String(rawValue.prefix { $0 != " " }) }

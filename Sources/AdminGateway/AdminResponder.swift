@@ -171,6 +171,9 @@ package struct AdminResponder: RequestResponder {
         case .createKey: try await createKey(bytes)
         case .removeKey: try await removeKey(argument ?? "")
         case .rotateKey: try await rotateKey(argument ?? "", bytes)
+        case .masterKeys: Answer(body: try AdminJSON.encode(await administration.masterKeys()))
+        case .reloadMasterKeys:
+            Answer(body: try AdminJSON.encode(await administration.reloadMasterKeys()))
         case .rotateMasterKey: try await rotateMasterKey(bytes)
         }
     }

@@ -15,6 +15,9 @@ package protocol Administration: Sendable {
     func rotateKey(_ id: String, keepsOld: Bool) async throws -> NewKeyDocument
     /// - Parameter acceptsLoss: begin anew although the old master key is gone.
     func rotateMasterKey(acceptsLoss: Bool) async throws -> MasterKeyDocument
+    func masterKeys() async throws -> MasterKeyListDocument
+    /// Reads master.key again: for a file that was put back.
+    func reloadMasterKeys() async throws -> MasterKeyListDocument
 
     func buckets() async throws -> [BucketDocument]
 }

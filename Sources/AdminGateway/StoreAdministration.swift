@@ -1,4 +1,5 @@
 internal import Catalog
+internal import Encryption
 package import ObjectService
 internal import S3Protocol
 internal import StoreModel
@@ -144,6 +145,14 @@ package struct StoreAdministration: Administration {
         return MasterKeyDocument(masterKeyID: result.id, secretsSealedAnew: result.sealedCount)
     }
 
+    package func masterKeys() async throws -> MasterKeyListDocument {
+        MasterKeyListDocument(try await objects.masterKeyState())
+    }
+
+    package func reloadMasterKeys() async throws -> MasterKeyListDocument {
+        MasterKeyListDocument(try await objects.reloadMasterKeys())
+    }
+
     private func accountNames() async throws -> [AccountID: String] {
         var names: [AccountID: String] = [:]
         for account in try await directory.accounts() { names[account.id] = account.displayName }
@@ -187,6 +196,16 @@ extension KeyDocument {
             label: row.label.isEmpty ? nil : row.label,
             state: row.state == .active ? "active" : "inactive",
             createdAt: ISO8601.format(row.createdAt)
+        )
+    }
+}
+
+extension MasterKeyListDocument {
+    init(_ state: MasterKeyState) {
+        self.init(
+            used: state.used.map(\.description),
+            held: state.held.map(\.description),
+            problem: state.problem?.message
         )
     }
 }

@@ -13,10 +13,12 @@ internal import Synchronization
 package struct MasterKeyFile: MasterKeyStorage {
     package static let fileName = "master.key"
 
-    private let directory: String
-    package var path: String { directory + "/" + Self.fileName }
+    package let path: String
 
-    package init(storeDirectory: String) { directory = storeDirectory }
+    package init(storeDirectory: String) { path = storeDirectory + "/" + Self.fileName }
+
+    /// A copy of such a file elsewhere.
+    package init(copy: String) { path = copy }
 
     package func load() throws(StoreError) -> MasterKeyRing? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)

@@ -64,6 +64,12 @@ struct AdminSocketClient: Administration {
         try await call("POST", "keys/\(Self.escaped(id))/rotate", ["keepsOld": keepsOld])
     }
 
+    func masterKeys() async throws -> MasterKeyListDocument { try await get("master-key") }
+
+    func reloadMasterKeys() async throws -> MasterKeyListDocument {
+        try await call("POST", "master-key/reload")
+    }
+
     func rotateMasterKey(acceptsLoss: Bool) async throws -> MasterKeyDocument {
         try await call("POST", "master-key/rotate", ["acceptsLoss": acceptsLoss])
     }

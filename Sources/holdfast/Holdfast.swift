@@ -46,7 +46,7 @@ struct Holdfast: AsyncParsableCommand {
                 name: "The store",
                 subcommands: [
                     Initialize.self, Status.self, Verify.self, Check.self, RebuildCatalog.self, Volume.self,
-                    Bench.self, Version.self,
+                    Doctor.self, Bench.self, Version.self,
                 ]
             ),
         ]

@@ -93,6 +93,10 @@ import Testing
         #expect(try differences("NewKey", key) == [])
         #expect(try differences("Account", account) == [])
         #expect(try differences("Error", error) == [])
+        #expect(try differences("Catalog", status.catalog) == [])
+        let keys = MasterKeyListDocument(used: ["1", "2"], held: ["2", "3"], problem: "p")
+        #expect(try differences("MasterKeyList", keys) == [])
+        #expect(keys.missing == ["1"])
         #expect(try differences("Version", VersionDocument(version: "1", processID: 1, addresses: [])) == [])
         #expect(try differences("RemovedKey", RemovedKeyDocument(removedAccessKeyID: "AKIA")) == [])
     }

@@ -104,6 +104,48 @@ class MasterKey(StoreTestCase):
             if line.startswith("key "):
                 self.assertIn(line, after)
 
+    def test_a_copy_brings_a_lost_one_back(self):
+        copy = self.directory / "copy.key"
+        self.do("key", "create")
+        self.do("key", "backup", copy)
+        self.assertEqual(stat.S_IMODE(copy.stat().st_mode), 0o600)
+        self.assertEqual(copy.read_bytes(), self.path().read_bytes())
+        self.refuse(Exit.CONFLICT, "key", "backup", copy)
+        self.do("key", "check", copy)
+        self.path().unlink()
+        self.refuse(Exit.LOCAL_FILE, "key", "check")
+        self.refuse(Exit.LOCAL_FILE, "key", "backup", self.directory / "other.key")
+        self.assertFalse((self.directory / "other.key").exists())
+        self.refuse(Exit.LOCAL_FILE, "key", "create")
+        self.do("key", "restore", copy)
+        self.assertEqual(stat.S_IMODE(self.path().stat().st_mode), 0o600)
+        self.do("key", "check")
+        self.do("key", "create")
+
+    def test_a_copy_that_lacks_keys_in_use_is_refused(self):
+        copy, newer, foreign = (self.directory / name for name in ("old.key", "new.key", "foreign.key"))
+        self.do("key", "create")
+        self.do("key", "backup", copy)
+        self.do("key", "rotate", "--master")
+        self.do("key", "create")
+        for command in ("check", "restore"):
+            outcome = self.refuse(Exit.LOCAL_FILE, "key", command, copy, "--json")
+            self.assertIn("does not hold the master key", outcome.error["message"])
+        self.do("key", "backup", newer)
+        other = self.directory / "other"
+        self.do("init", "--store", other)
+        self.do("key", "create", "--store", other)
+        self.do("key", "backup", foreign, "--store", other)
+        present = self.path().read_bytes()
+        self.refuse(Exit.LOCAL_FILE, "key", "restore", foreign)
+        self.refuse(Exit.LOCAL_FILE, "key", "restore", self.directory / "none.key")
+        self.assertEqual(self.path().read_bytes(), present)
+        self.path().unlink()
+        self.refuse(Exit.LOCAL_FILE, "key", "restore", copy)
+        self.assertFalse(self.path().exists())
+        self.do("key", "restore", newer)
+        self.do("key", "create")
+
 
 if __name__ == "__main__":
     unittest.main()

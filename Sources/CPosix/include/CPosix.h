@@ -28,6 +28,9 @@ void holdfast_lower_thread_priority(void);
 /// Names the calling thread for debuggers and ps (at most 15 characters).
 void holdfast_name_thread(const char *name);
 
+/// Whether the kernel's clock is kept in step with others (adjtimex(2)): 1, 0, or -1 when it does not say.
+int holdfast_clock_is_synchronised(void);
+
 /// Makes the allocator keep little: one arena, since what a thread of another arena frees is not used by this one, and
 /// chunks of objects on the heap, because a mapping for each would fault in every page of every chunk again. Called
 /// before there are threads.

@@ -80,6 +80,15 @@ package final class MasterKeys: Sendable {
     }
 }
 
+package struct MasterKeyState: Sendable {
+    /// Keys with which something was sealed.
+    package let used: [MasterKeyID]
+    /// Keys of the file, oldest first; empty when there is none.
+    package let held: [MasterKeyID]
+    /// Why the file can't be used.
+    package let problem: StoreError?
+}
+
 extension ObjectStore {
     private static let usedKeysDocument = [UInt8]("master-keys".utf8)
 
@@ -142,6 +151,27 @@ extension ObjectStore {
         masterKeys.use(ring)
         try await record(ring, instead: document)
         return ring.newest.id
+    }
+
+    /// Which keys the store has used, and which the file holds.
+    package func masterKeyState() async throws -> MasterKeyState {
+        let used = Self.decode(try await usedKeys())
+        do throws(StoreError) {
+            let held = try masterKeys.ring()?.generations.map(\.id) ?? []
+            return MasterKeyState(used: used, held: held, problem: nil)
+        } catch {
+            return MasterKeyState(used: used, held: [], problem: error)
+        }
+    }
+
+    /// Reads the file again: for one that was put back while the store is open.
+    /// - Throws: `.masterKeyUnavailable` when it is not there or can't be used; the keys stay as they were then.
+    package func reloadMasterKeys() async throws -> MasterKeyState {
+        guard let ring = try masterKeys.storage?.load() else { throw masterKeys.missing(nil) }
+        let used = Self.decode(try await usedKeys())
+        if let lost = used.first(where: { ring.generation($0) == nil }) { throw masterKeys.missing(lost) }
+        masterKeys.use(ring)
+        return try await masterKeyState()
     }
 
     /// A new ring, or the one that another task has just made.

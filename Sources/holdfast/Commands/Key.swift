@@ -8,7 +8,10 @@ struct Key: AsyncParsableCommand {
             A secret is shown once, when its key is made. It is kept encrypted with the store's master \
             key, the file master.key in the store's directory: keep a copy of that file elsewhere.
             """,
-        subcommands: [KeyCreate.self, KeyListing.self, KeyRemove.self, KeyRotate.self]
+        subcommands: [
+            KeyCreate.self, KeyListing.self, KeyRemove.self, KeyRotate.self, KeyBackup.self, KeyRestore.self,
+            KeyCheck.self,
+        ]
     )
 }
 
