@@ -45,6 +45,8 @@ final class Connection: Sendable {
     let limits: ServerLimits
     let serverName: String
     let allocator: ByteBufferAllocator
+    /// Where requests of this connection are answered.
+    let executor: LoopExecutor
     private let channel: any Channel
     private let handler: NIOLoopBound<ConnectionHandler>
     private let state = Mutex(State())
@@ -55,6 +57,7 @@ final class Connection: Sendable {
         self.limits = limits
         self.serverName = serverName
         allocator = channel.allocator
+        executor = LoopExecutor(channel.eventLoop)
         self.handler = NIOLoopBound(handler, eventLoop: channel.eventLoop)
     }
 

@@ -216,7 +216,9 @@ package final class S3Server: Service {
     /// One connection, from its first request to its close.
     private func serve(_ connection: Connection) async {
         await withTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { await self.answerRequests(of: connection) }
+            tasks.addTask(executorPreference: connection.executor) {
+                await self.answerRequests(of: connection)
+            }
             // A client that goes away cancels the request that is under way.
             await connection.closed()
             tasks.cancelAll()

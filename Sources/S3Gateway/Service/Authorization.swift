@@ -83,7 +83,7 @@ extension S3Service {
             access,
             key: source.key,
             version: source.versionID,
-            context: try RequestContext.make(request, bucketOwner: access.owner)
+            context: try RequestContext.make(request, access)
         )
         question.isNewObject = false
         try question.checkPayer()
@@ -163,7 +163,7 @@ extension S3Service {
             access,
             key: key,
             version: version,
-            context: try RequestContext.make(request, bucketOwner: access.owner)
+            context: try RequestContext.make(request, access)
         )
         try question.checkPayer()
         let action = version == nil ? "s3:DeleteObject" : "s3:DeleteObjectVersion"
@@ -202,7 +202,7 @@ extension S3Service {
             access,
             key: key,
             version: nil,
-            context: try RequestContext.make(request, bucketOwner: access.owner)
+            context: try RequestContext.make(request, access)
         )
         question.account = account?.id
         return question
@@ -277,7 +277,7 @@ struct AccessQuestion {
             access,
             key: request.route.key,
             version: request.query.first("versionId"),
-            context: try RequestContext.make(request, bucketOwner: access.owner)
+            context: try RequestContext.make(request, access)
         )
     }
 

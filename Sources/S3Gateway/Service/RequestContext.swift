@@ -23,15 +23,17 @@ enum RequestContext {
         ("s3:object-lock-legal-hold", "x-amz-object-lock-legal-hold"),
     ]
 
-    static func make(_ request: VerifiedRequest, bucketOwner: String) throws(S3Error) -> PolicyContext {
+    /// - Returns: an empty context for a bucket without a policy: nothing else asks for it, and most buckets have none.
+    static func make(_ request: VerifiedRequest, _ access: BucketAccess) throws(S3Error) -> PolicyContext {
         var context = PolicyContext()
+        guard access.policy != nil else { return context }
         if !request.remoteAddress.isEmpty { context.set("aws:SourceIp", request.remoteAddress) }
         context.set("aws:SecureTransport", request.head.isSecure ? "true" : "false")
         context.set("aws:CurrentTime", ISO8601.format(request.receivedAt))
         context.set("aws:EpochTime", "\(request.receivedAt.milliseconds / 1000)")
         context.set("aws:UserAgent", request.headers.first("user-agent"))
         context.set("aws:Referer", request.headers.first("referer"))
-        context.set("s3:ResourceAccount", PolicyPrincipal.accountNumber(of: bucketOwner))
+        context.set("s3:ResourceAccount", PolicyPrincipal.accountNumber(of: access.owner))
         let principal = PolicyPrincipal(canonicalID: request.account?.id)
         context.set("aws:PrincipalAccount", principal.accountNumber)
         context.set("aws:PrincipalArn", principal.arn)
