@@ -24,17 +24,17 @@ package enum Limits {
     /// that many of them touch is written once; few enough that a reader who comes then waits a few milliseconds.
     package static let applyGroupEntryCount = 256
     /// Rows of newest versions that are kept in memory for reads: some ten thousand.
-    package static let newestVersionByteCountMax = 16 << 20
+    package static let newestVersionByteCountMax = 12 << 20
     /// Chunks in flight for one upload or download: with chunks of the target size 6 MiB, with the largest ones 24 MiB.
     /// Enough that a long chunk does not keep the disks idle behind it.
     package static let chunksInFlightMax = 6
     /// Chunks of all uploads together that are hashed and written at the same time: enough to keep the cores busy;
-    /// with chunks of the target size 8 MiB.
-    package static let uploadPermitCount = 8
-    /// Large payloads that stand in memory as volumes write them, at the same time: with the largest chunk 16 MiB.
-    package static let payloadImageCountMax = 4
+    /// with chunks of the target size 6 MiB.
+    package static let uploadPermitCount = 6
+    /// Large payloads that stand in memory as volumes write them, at the same time: with the largest chunk 12 MiB.
+    package static let payloadImageCountMax = 3
     /// A download reads at most so much of a chunk at a time: chunks may be four times as long.
-    package static let readPieceSizeMax = 1 << 20
+    package static let readPieceSizeMax = 512 << 10
     /// Pieces that all downloads together may have read ahead beyond the one that each may.
     package static let readAheadShareCount = 6
     /// Reader threads of one volume. A hung volume costs these threads and no others.
