@@ -54,6 +54,10 @@ package enum Limits {
     package static let inlineManifestEntryCountMax = 16
     /// Damaged or missing copies waiting for repair; what does not fit is found again by the next audit.
     package static let repairQueueCountMax = 65_536
+    /// Repairs at the same time: a slow volume does not hold up those of the others.
+    package static let repairWorkerCount = 2
+    /// Findings that are kept; beyond, the oldest closed ones make room.
+    package static let findingCountMax = 10_000
     /// Key and body of one document. A body holds the longest setting that S3 knows; a snapshot's block holds a row.
     package static let documentKeySizeMax = 2 << 10
     package static let documentBodySizeMax = 512 << 10
@@ -81,6 +85,16 @@ package enum Limits {
     package static let hangCertainty: Duration = .seconds(10)
     /// Pause between two looks for a volume that was absent when the store was opened.
     package static let arrivalProbeInterval: Duration = .seconds(5)
+    /// Pause between two looks whether a volume is still where it should be.
+    package static let inspectionInterval: Duration = .seconds(2)
+    /// After a volume has vanished the next look for it may wait so long: one that comes and goes is not opened all day.
+    package static let arrivalProbeIntervalMax: Duration = .seconds(60)
+    /// What copying in the background may take from the disks while clients are busy, in bytes a second.
+    package static let moveRateUnderLoad: UInt64 = 32 << 20
+    /// Chunks of one volume that are copied at the same time in the background: with the largest ones 32 MiB.
+    package static let movesInFlightMax = 8
+    /// Copied bytes after which a volume's bulk segment is synced: what a crash makes to be copied again.
+    package static let moveSyncByteCount = 256 << 20
     /// How long opening waits for a volume's identity, which is two small files.
     package static let identityDeadline: Duration = .seconds(10)
     /// How long opening waits for one volume: a full tail is walked in a few seconds. One that takes longer hangs.

@@ -32,7 +32,12 @@ package struct Placement: Sendable {
     }
 
     /// The volumes for a chunk, best first; fewer than `replicaCount` only when there are fewer volumes.
-    package func volumes(for chunk: Digest) -> [VolumeID] {
+    /// - Parameter without: volumes that are passed over for this chunk.
+    package func volumes(for chunk: Digest, without: Set<VolumeID> = []) -> [VolumeID] {
+        guard without.isEmpty else {
+            let others = members.filter { !without.contains($0.volume) }
+            return Placement(members: others, replicaCount: replicaCount).volumes(for: chunk)
+        }
         if members.count <= replicaCount && Set(members.map(\.failureDomain)).count == members.count {
             return members.map { ($0.volume, score(of: chunk, on: $0)) }.sorted(by: isBetter).map(\.0)
         }

@@ -14,7 +14,7 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
             case noSuchUpload, invalidPart, invalidPartOrder, entityTooSmall, objectLocked, noSuchSetting
             case invalidBucketState, payloadHashMismatch
             case accessDenied, masterKeyUnavailable, encryptionKeyMissing, encryptionKeyUnexpected
-            case noSuchAccount, noSuchAccessKey
+            case noSuchAccount, noSuchAccessKey, serverUnreachable
         }
 
         fileprivate let value: Value
@@ -81,6 +81,8 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
         package static let encryptionKeyUnexpected = Code(value: .encryptionKeyUnexpected)
         package static let noSuchAccount = Code(value: .noSuchAccount)
         package static let noSuchAccessKey = Code(value: .noSuchAccessKey)
+        /// No answer from the server that was asked.
+        package static let serverUnreachable = Code(value: .serverUnreachable)
 
         package var description: String { value.rawValue }
 
