@@ -66,7 +66,14 @@ extension BlobVolume {
         var tombstones: [SegmentContents.Tombstone] = []
         var closer: Closer
 
-        var recordCount: Int { payloads.count + tombstones.count + 1 }
+        var recordCount: Int { payloads.count + tombstoneRecords.count + 1 }
+
+        /// The tombstones as they are written: one alone, or many in a record.
+        var tombstoneRecords: [ArraySlice<SegmentContents.Tombstone>] {
+            stride(from: 0, to: tombstones.count, by: RecordFormat.tombstoneCountMax).map {
+                tombstones[$0..<min($0 + RecordFormat.tombstoneCountMax, tombstones.count)]
+            }
+        }
 
         var closerByteCount: Int {
             switch closer {
@@ -79,14 +86,17 @@ extension BlobVolume {
         /// Bytes that the group takes in a log segment.
         var byteCount: UInt64 {
             var total = RecordFormat.recordByteCount(closerByteCount, .log)
-            total +=
-                UInt64(tombstones.count) * RecordFormat.recordByteCount(RecordFormat.tombstoneByteCount, .log)
+            for record in tombstoneRecords {
+                total += RecordFormat.recordByteCount(record.count * RecordFormat.tombstoneByteCount, .log)
+            }
             for payload in payloads { total += RecordFormat.recordByteCount(payload.bytes.count, .log) }
             return total
         }
 
         /// Bytes that the group adds to the footer: an upper bound.
-        var footerByteCount: UInt64 { UInt64(recordCount) * 128 }
+        var footerByteCount: UInt64 {
+            UInt64(recordCount) * 128 + UInt64(tombstones.count * RecordFormat.tombstoneByteCount)
+        }
     }
 
     func append(_ group: Group, _ writer: inout Writer) throws(VolumeError) {
@@ -159,7 +169,7 @@ extension BlobVolume {
             kind: .log,
             tag: tag,
             at: log.end,
-            headByteCount: heads + group.tombstones.count * 192,
+            headByteCount: heads + group.tombstones.count * RecordFormat.tombstoneByteCount + 4096,
             recordCount: group.recordCount
         )
         var locations: [RecordLocation] = []
@@ -171,11 +181,17 @@ extension BlobVolume {
             locations.append(records.add(.payload, payload.digest, payload: bytes))
         }
         let none = UnsafeRawBufferPointer(start: nil, count: 0)
-        for tombstone in group.tombstones {
-            var bytes = [UInt8](repeating: 0, count: RecordFormat.tombstoneByteCount)
-            bytes.withUnsafeMutableBytes { tombstone.write(to: $0) }
+        for tombstones in group.tombstoneRecords {
+            let size = RecordFormat.tombstoneByteCount
+            var bytes = [UInt8](repeating: 0, count: tombstones.count * size)
+            bytes.withUnsafeMutableBytes { bytes in
+                for (index, tombstone) in tombstones.enumerated() {
+                    tombstone.write(to: bytes.slice(index * size, size))
+                }
+            }
+            let type = tombstones.count == 1 ? RecordType.tombstone : .tombstones
             locations.append(
-                records.add(.tombstone, SHA256Hasher.hash(bytes), prefix: bytes, body: none, suffix: [])
+                records.add(type, SHA256Hasher.hash(bytes), prefix: bytes, body: none, suffix: [])
             )
         }
         var end = [UInt8](repeating: 0, count: RecordFormat.sectionByteCount)
@@ -243,6 +259,10 @@ extension BlobVolume {
             for (payload, location) in zip(group.payloads, locations) {
                 state.index.insert(LocationIndex.fingerprint(of: payload.digest), location)
                 state.payloadByteCount += UInt64(payload.bytes.count)
+                state.segments[location.segment]?.payloadRecordBytes += RecordFormat.recordByteCount(
+                    payload.bytes.count,
+                    .log
+                )
             }
             state.knownCommitIndex = max(state.knownCommitIndex, closer.commitIndex)
             var event = SegmentContents()
@@ -332,6 +352,7 @@ extension BlobVolume {
                 state.index.insert(LocationIndex.fingerprint(of: payload.digest), location)
                 state.payloadByteCount += UInt64(payload.bytes.count)
                 state.segments[bulk.number]?.fileByteCount = bulk.end
+                state.segments[bulk.number]?.payloadRecordBytes += byteCount
             }
         }
     }
@@ -438,6 +459,21 @@ extension BlobVolume {
 
     /// Whether payload appends are refused. Asks nobody, not even the file system.
     package var isFull: Bool { fullFlag.load(ordering: .acquiring) }
+
+    /// Whether an upload of so many bytes may begin: above the soft watermark now, above the hard one at its end.
+    package func hasRoom(for byteCount: UInt64?) -> Bool {
+        guard !isFull, let space = try? disk.space() else { return !isFull }
+        guard space.freeBytes >= options.softReserveBytes else { return false }
+        // A sixteenth for headers, padding and footers.
+        let needed = byteCount.map { $0 + $0 / 16 } ?? 0
+        return space.freeBytes - min(options.reserveBytes, space.freeBytes) >= needed
+    }
+
+    /// Whether the soft watermark is reached: uploads under way may end, no new ones begin. Asks the file system.
+    package var isNearlyFull: Bool {
+        guard let space = try? disk.space() else { return false }
+        return space.freeBytes < options.softReserveBytes
+    }
 
     /// Asks the file system at opening whether there is room: a volume that is full from the start says so before
     /// anything is decided.

@@ -112,18 +112,35 @@ extension BlobVolume {
         _ body: (RecordLocation, SegmentReader, RecordHeader, [UInt8]) throws(VolumeError) -> Value
     ) throws(VolumeError) -> Value {
         var firstError: VolumeError?
-        for location in try candidates(digest) {
-            do throws(VolumeError) {
-                let reader = try segmentReader(location.segment)
-                let (header, start) = try reader.head(at: location, byteCount: Self.headReadByteCount)
-                // Another digest with the same first eight bytes.
-                guard header.type == .payload, header.digest == digest else { continue }
-                return try body(location, reader, header, start)
-            } catch {
-                firstError = firstError ?? error
+        // Garbage collection may give a place back, or move the record, while it is being read: then the index no longer
+        // has it, and is asked once more.
+        for _ in 0..<Self.lookUpCountMax {
+            firstError = nil
+            var hasMoved = false
+            for location in try candidates(digest) {
+                do throws(VolumeError) {
+                    let reader = try segmentReader(location.segment)
+                    let (header, start) = try reader.head(at: location, byteCount: Self.headReadByteCount)
+                    // Another digest with the same first eight bytes.
+                    guard header.type == .payload, header.digest == digest else { continue }
+                    return try body(location, reader, header, start)
+                } catch {
+                    if isIndexed(digest, at: location) {
+                        firstError = firstError ?? error
+                    } else {
+                        hasMoved = true
+                    }
+                }
             }
+            if !hasMoved { break }
         }
         throw firstError ?? notFound(digest)
+    }
+
+    private static let lookUpCountMax = 8
+
+    func isIndexed(_ digest: Digest, at location: RecordLocation) -> Bool {
+        state.withLock { $0.index.contains(LocationIndex.fingerprint(of: digest), location) }
     }
 
     private func locate(
@@ -178,7 +195,14 @@ extension BlobVolume {
             if let segment = open.first(where: { $0.number == number }) {
                 contents = segment.contents
             } else {
-                contents = try sealedContents(number)
+                // Compaction may have taken it away meanwhile, after it had moved what is alive behind.
+                guard state.withLock({ $0.segments[number] != nil }) else { continue }
+                do throws(VolumeError) {
+                    contents = try sealedContents(number)
+                } catch {
+                    if state.withLock({ $0.segments[number] == nil }) { continue }
+                    throw error
+                }
             }
             for entry in contents.entries {
                 let location = RecordLocation(segment: number, unit: entry.unit)

@@ -14,15 +14,16 @@ extension BlobVolume {
         var isStored = false
         var damaged: [RecordLocation] = []
         for location in state.withLock({ $0.index.locations(of: fingerprint) }) {
-            let reader = try segmentReader(location.segment)
             do throws(VolumeError) {
-                let (header, _) = try reader.strictRecord(at: location)
+                let (header, _) = try segmentReader(location.segment).strictRecord(at: location)
                 if header.digest == payload.digest { isStored = true }
             } catch {
                 // An unreadable header may be another digest's, of the same first eight bytes. That one's copy is
                 // as bad; what is dropped here is found missing there.
                 guard error.code == .corrupt || error.code == .inputOutput else { throw error }
                 damaged.append(location)
+                // There is nothing to keep of a segment that is gone.
+                guard let reader = try? segmentReader(location.segment) else { continue }
                 _ = Quarantine.copy(
                     reader,
                     at: location.offset,
@@ -45,7 +46,7 @@ extension BlobVolume {
     }
 
     /// Writes tombstones durably, then takes the places out of the index.
-    private func bury(_ tombstones: [SegmentContents.Tombstone], byteCount: Int) throws(VolumeError) {
+    func bury(_ tombstones: [SegmentContents.Tombstone], byteCount: Int) throws(VolumeError) {
         try withLogWriter { writer throws(VolumeError) in
             try append(Group(tombstones: tombstones, closer: .mark), &writer)
             try syncOpen(\.log, &writer)
@@ -55,6 +56,7 @@ extension BlobVolume {
                 let fingerprint = LocationIndex.fingerprint(of: tombstone.digest)
                 guard state.index.remove(fingerprint, tombstone.location) else { continue }
                 state.payloadByteCount -= min(state.payloadByteCount, UInt64(byteCount))
+                state.noteDead(tombstone.location.segment, payloadByteCount: byteCount)
             }
         }
     }

@@ -64,7 +64,7 @@ extension BlobVolume {
     }
 
     /// Takes the spare, or makes a small segment on the spot, and has the next spare prepared.
-    private func activateLog(capacity needed: UInt64, _ writer: inout Writer) throws(VolumeError) {
+    func activateLog(capacity needed: UInt64, _ writer: inout Writer) throws(VolumeError) {
         let number = writer.nextSegmentNumber
         let name = SegmentFiles.name(number, .log)
         let file: any DiskFile
@@ -135,14 +135,14 @@ extension BlobVolume {
 
     // MARK: Sealing
 
-    private func sealLog(_ writer: inout Writer) throws(VolumeError) {
+    func sealLog(_ writer: inout Writer) throws(VolumeError) {
         try syncOpen(\.log, &writer)
         guard let log = writer.log else { return }
         try seal(log, &writer)
         writer.log = nil
     }
 
-    private func sealBulk(_ writer: inout Writer) throws(VolumeError) {
+    func sealBulk(_ writer: inout Writer) throws(VolumeError) {
         try syncOpen(\.bulk, &writer)
         guard let bulk = writer.bulk else { return }
         try seal(bulk, &writer)
@@ -191,11 +191,8 @@ extension BlobVolume {
             throw fail("Segment \(segment.number) could not be sealed.", error, &writer)
         }
         state.withLock { state in
-            state.segments[segment.number] = Segment(
-                kind: segment.kind,
-                syncedEnd: .max,
-                fileByteCount: fileByteCount
-            )
+            state.segments[segment.number]?.syncedEnd = .max
+            state.segments[segment.number]?.fileByteCount = fileByteCount
         }
     }
 }

@@ -59,6 +59,12 @@ package final class BlobVolume: Sendable {
             self.identity = identity
             index = LocationIndex(seed: seed)
         }
+
+        /// A record of a segment is in no use any more.
+        mutating func noteDead(_ number: UInt32, payloadByteCount: Int) {
+            guard let kind = segments[number]?.kind else { return }
+            segments[number]?.deadRecordBytes += RecordFormat.recordByteCount(payloadByteCount, kind)
+        }
     }
 
     struct Segment: Sendable {
@@ -66,6 +72,10 @@ package final class BlobVolume: Sendable {
         /// Records in front of this offset are fsynced. All of them in a sealed segment.
         var syncedEnd: UInt64
         var fileByteCount: UInt64
+        /// Of all payload records that were written to it.
+        var payloadRecordBytes: UInt64 = 0
+        /// Of those that are dead: what can be given back, or was.
+        var deadRecordBytes: UInt64 = 0
     }
 
     /// What the writer needs beside it.
@@ -206,12 +216,26 @@ package final class BlobVolume: Sendable {
     /// or at close.
     package func setComplete(through sequence: UInt64) { state.withLock { $0.complete = sequence } }
 
+    /// The same for the next sequence, unless the watermark is elsewhere: what was lowered meanwhile stays so.
+    package func advanceComplete(to sequence: UInt64) {
+        state.withLock { if $0.complete + 1 == sequence { $0.complete = sequence } }
+    }
+
     /// The log was brought up to date from its peers after damage: it may vote again.
     package func noteLogRebuilt() throws(VolumeError) {
         try writer.withLock { writer throws(VolumeError) in
             try checkUsable()
             state.withLock { $0.isLogDamaged = false }
             try writeIdentity(&writer)
+        }
+    }
+
+    /// Reads the identity from the directory that the volume was opened in.
+    /// - Throws: `.identityMissing`, `.identityMismatch`, `.inputOutput`.
+    package func probe() throws(VolumeError) {
+        let found = try Self.readIdentity(disk)
+        guard found.volumeID == volumeID else {
+            throw VolumeError(.identityMismatch, "This is volume \(found.volumeID) now.", path: disk.label)
         }
     }
 
@@ -233,7 +257,12 @@ package final class BlobVolume: Sendable {
                 totalBytes: free?.totalBytes ?? 0,
                 reserveBytes: options.reserveBytes,
                 isFull: isFull,
-                indexBytes: state.index.byteCount
+                indexBytes: state.index.byteCount,
+                liveBytes: state.segments.values.reduce(0) {
+                    $0 + $1.payloadRecordBytes - $1.deadRecordBytes
+                },
+                deadBytes: state.segments.values.reduce(0) { $0 + $1.deadRecordBytes },
+                softReserveBytes: options.softReserveBytes
             )
         }
     }
@@ -260,6 +289,8 @@ package final class BlobVolume: Sendable {
             state.withLock { state in
                 state.isClosed = true
                 state.files.removeAll()
+                // Whoever still knows the volume gets nothing from it any more: its memory is given back.
+                state.index = LocationIndex(seed: 0)
             }
         }
         if hasFailed { return }

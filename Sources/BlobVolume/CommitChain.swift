@@ -55,6 +55,9 @@ struct CommitChain: Sendable {
     /// Records between the last batch and the next are lost, although they were fsynced.
     mutating func noteLostRecords() { isUncertain = true }
 
+    /// The log went on behind a hole with records that count no more.
+    mutating func noteContinuation() { isUncertain = false }
+
     mutating func reset(base: LogPosition) {
         self = CommitChain()
         self.base = base
@@ -67,6 +70,13 @@ struct CommitChain: Sendable {
         entries.removeSubrange(...index)
         self.base = base
         return true
+    }
+
+    /// The batch at a place can't be read any more: the log ends in front of it until its peers have given it again.
+    mutating func cut(at location: RecordLocation) {
+        guard let index = entries.firstIndex(where: { $0.location == location }) else { return }
+        noteUnreachable(tail)
+        entries.removeSubrange(index...)
     }
 
     func entry(sequence: UInt64) -> Entry? { index(of: sequence).map { entries[$0] } }

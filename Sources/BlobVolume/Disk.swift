@@ -29,6 +29,9 @@ package protocol Disk: Sendable {
     func space() throws(DiskError) -> DiskSpace
     /// Identity of the device under the directory (st_dev): two volumes of one device share its fate.
     func deviceID() throws(DiskError) -> UInt64
+    /// When a file was last written, in milliseconds since 1970; nil where that can't be told. For display and for
+    /// throwing away the oldest, never for what is true.
+    func modificationTime(of name: String) -> Int64?
 }
 
 package enum DiskOpenMode: Sendable {
@@ -82,6 +85,8 @@ package protocol DiskFile: AnyObject, Sendable {
     /// Bytes that the file system has allocated.
     func allocatedSize() throws(DiskError) -> UInt64
     func close()
+    /// A hint: this range is read next. Starts reading it without waiting.
+    func prefetch(offset: UInt64, length: UInt64)
 }
 
 /// A failed call of the file layer.
@@ -127,6 +132,8 @@ package struct DiskError: Error, Sendable, CustomStringConvertible {
 }
 
 extension DiskFile {
+    package func prefetch(offset: UInt64, length: UInt64) {}
+
     package func bypassCache(zeroedFrom: UInt64) {}
 
     package func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? { nil }
@@ -150,6 +157,8 @@ extension DiskFile {
 }
 
 extension Disk {
+    package func modificationTime(of name: String) -> Int64? { nil }
+
     /// Puts a small file of the root in the place of another, whole or not at all: temporary name, fsync, rename, fsync
     /// of the directory.
     package func replaceFile(_ name: String, with bytes: [UInt8]) throws(DiskError) {

@@ -5,7 +5,8 @@ internal import StoreModel
 // the next is touched (temporary name, fdatasync, rename, fsync of the directory). Its members:
 //
 //   format            "holdfast volume"
-//   formatMajor/Minor numbers; another major is refused
+//   formatMajor/Minor numbers; another major is refused. 1, or 2 once the volume has a logFloor, which programs that know
+//                     only 1 would take for damage
 //   generation        number; the copy with the higher one is the newer
 //   storeID, volumeID UUID text
 //   createdAt         milliseconds since 1970
@@ -13,11 +14,15 @@ internal import StoreModel
 //   votesFromEpoch, votesFromSequence   numbers: the place that the log must have reached for the volume to vote
 //   memberships       [{version, members: [UUID text], sinceEpoch, sinceSequence}]: the log sets it knows, by version
 //   replicaCount, writeQuorum
-//   failed            {volume's UUID text: {epoch, reason}}
+//   failed            {volume's UUID text: {epoch, reason, acknowledgedEpoch, acknowledgedSequence}}; the last two are
+//                     missing where they were not known, and are ignored by programs that don't know them
 //   knownCommitIndex  number
 //   logDamaged        true or false
 //   frozen            [{segment, end}]
 //   watermarks        {logSegment, logOffset, bulkSegment, bulkOffset, complete}: lower bounds of what is fsynced
+//   logFloor          {epoch, sequence, hash, fromSegment, fromOffset}, from format 2 on and only when segments with
+//                     batches were removed: the log begins after this position. It was written when the log ended at
+//                     the place named; what stands in front of that and is not later than the position counts no more
 //   clean             true after a clean close
 //   failure           why the volume failed, when it did
 //
@@ -37,7 +42,15 @@ struct IdentityFile: Sendable {
     mutating func write(to disk: any Disk) throws(DiskError) {
         generation += 1
         let bytes = encode()
-        for name in Self.names { try disk.replaceFile(name, with: bytes) }
+        for name in Self.names {
+            do throws(DiskError) {
+                try disk.replaceFile(name, with: bytes)
+            } catch {
+                guard error.code == .full, IdentityReserve.release(on: disk) else { throw error }
+                try disk.replaceFile(name, with: bytes)
+                IdentityReserve.ensure(on: disk)
+            }
+        }
     }
 
     /// What the two copies say.
@@ -80,7 +93,7 @@ struct IdentityFile: Sendable {
         if let newer {
             throw VolumeError(
                 .unsupportedFormat,
-                "The volume has format \(newer); this version reads \(VolumeIdentity.formatMajor). Use the version of "
+                "The volume has format \(newer); this version reads 1 to \(VolumeIdentity.formatMajorMax). Use the version of "
                     + "the program that wrote it, or a later one.",
                 path: disk.label
             )
@@ -104,7 +117,8 @@ struct IdentityFile: Sendable {
     /// The major version of an intact copy that is not of this format. Its other members may have any form.
     private static func newerFormat(_ bytes: [UInt8]) -> String? {
         guard hasValidChecksum(bytes), let text = try? IdentityText(parsing: bytes),
-            let major = text["formatMajor"]?.asUnsigned, major != VolumeIdentity.formatMajor
+            let major = text["formatMajor"]?.asUnsigned,
+            !(VolumeIdentity.formatMajor...VolumeIdentity.formatMajorMax).contains(major)
         else { return nil }
         return String(major)
     }
@@ -140,10 +154,7 @@ struct IdentityFile: Sendable {
                 failed.map { peer, failure in
                     .init(
                         name: peer.description,
-                        value: .object([
-                            .init(name: "epoch", value: .unsigned(failure.epoch)),
-                            .init(name: "reason", value: .text(failure.reason)),
-                        ])
+                        value: Self.text(of: failure)
                     )
                 }
             )
@@ -162,6 +173,18 @@ struct IdentityFile: Sendable {
             )
         )
         add("watermarks", Self.text(of: memory.watermarks))
+        if let floor = memory.logFloor {
+            add(
+                "logFloor",
+                .object([
+                    .init(name: "epoch", value: .unsigned(floor.position.epoch)),
+                    .init(name: "sequence", value: .unsigned(floor.position.sequence)),
+                    .init(name: "hash", value: .text(floor.position.hash.hex)),
+                    .init(name: "fromSegment", value: .unsigned(UInt64(floor.from.segment))),
+                    .init(name: "fromOffset", value: .unsigned(floor.from.offset)),
+                ])
+            )
+        }
         add("clean", .boolean(memory.isClean))
         if let reason = memory.failureReason { add("failure", .text(reason)) }
         var text = ""
@@ -200,6 +223,29 @@ struct IdentityFile: Sendable {
             sinceEpoch: sinceEpoch,
             sinceSequence: sinceSequence
         )
+    }
+
+    private static func text(of failure: PeerFailure) -> IdentityText {
+        var members: [IdentityText.Member] = [
+            .init(name: "epoch", value: .unsigned(failure.epoch)),
+            .init(name: "reason", value: .text(failure.reason)),
+        ]
+        if let batch = failure.acknowledged {
+            members.append(.init(name: "acknowledgedEpoch", value: .unsigned(batch.epoch)))
+            members.append(.init(name: "acknowledgedSequence", value: .unsigned(batch.sequence)))
+        }
+        return .object(members)
+    }
+
+    private static func failure(_ text: IdentityText) throws(ByteReader.Failure) -> PeerFailure {
+        guard let epoch = text["epoch"]?.asUnsigned, let reason = text["reason"]?.asText else {
+            throw ByteReader.Failure("member failed is missing or malformed")
+        }
+        guard let batchEpoch = text["acknowledgedEpoch"]?.asUnsigned,
+            let sequence = text["acknowledgedSequence"]?.asUnsigned
+        else { return PeerFailure(epoch: epoch, reason: reason) }
+        let batch = AcknowledgedBatch(epoch: batchEpoch, sequence: sequence)
+        return PeerFailure(epoch: epoch, reason: reason, acknowledged: batch)
     }
 
     private static func text(of marks: VolumeMemory.Watermarks) -> IdentityText {
@@ -249,10 +295,7 @@ struct IdentityFile: Sendable {
             throw ByteReader.Failure("failed is missing")
         }
         for failure in failures {
-            failed[try member("failed", identifier(failure.name))] = PeerFailure(
-                epoch: try member("failed", failure.value["epoch"]?.asUnsigned),
-                reason: try member("failed", failure.value["reason"]?.asText)
-            )
+            failed[try member("failed", identifier(failure.name))] = try Self.failure(failure.value)
         }
         identity = VolumeIdentity(
             storeID: try member("storeID", identifier(text["storeID"]?.asText)),
@@ -273,6 +316,7 @@ struct IdentityFile: Sendable {
         memory.knownCommitIndex = try unsigned("knownCommitIndex")
         memory.isLogDamaged = try member("logDamaged", text["logDamaged"]?.asBoolean)
         memory.watermarks = try Self.watermarks(try member("watermarks", text["watermarks"]))
+        if let floor = text["logFloor"] { memory.logFloor = try Self.logFloor(floor) }
         memory.isClean = try member("clean", text["clean"]?.asBoolean)
         memory.failureReason = text["failure"]?.asText
         for value in try member("frozen", text["frozen"]?.asArray) {
@@ -286,16 +330,28 @@ struct IdentityFile: Sendable {
         }
     }
 
+    private static func location(_ text: IdentityText, _ segment: String, _ offset: String)
+        -> RecordLocation?
+    {
+        guard let number = text[segment]?.asUnsigned.flatMap({ UInt32(exactly: $0) }),
+            let offset = text[offset]?.asUnsigned, offset % RecordFormat.unit == 0,
+            let unit = UInt32(exactly: offset / RecordFormat.unit)
+        else { return nil }
+        return RecordLocation(segment: number, unit: unit)
+    }
+
+    private static func logFloor(_ text: IdentityText) throws(ByteReader.Failure) -> VolumeMemory.LogFloor {
+        guard let epoch = text["epoch"]?.asUnsigned, let sequence = text["sequence"]?.asUnsigned,
+            let hash = text["hash"]?.asText.flatMap({ Digest(hex: $0) }),
+            let from = location(text, "fromSegment", "fromOffset")
+        else { throw ByteReader.Failure("the floor of the log is malformed") }
+        return .init(position: LogPosition(epoch: epoch, sequence: sequence, hash: hash), from: from)
+    }
+
     private static func watermarks(_ text: IdentityText) throws(ByteReader.Failure) -> VolumeMemory.Watermarks
     {
-        func location(_ segment: String, _ offset: String) -> RecordLocation? {
-            guard let number = text[segment]?.asUnsigned.flatMap({ UInt32(exactly: $0) }),
-                let offset = text[offset]?.asUnsigned, offset % RecordFormat.unit == 0,
-                let unit = UInt32(exactly: offset / RecordFormat.unit)
-            else { return nil }
-            return RecordLocation(segment: number, unit: unit)
-        }
-        guard let log = location("logSegment", "logOffset"), let bulk = location("bulkSegment", "bulkOffset"),
+        guard let log = location(text, "logSegment", "logOffset"),
+            let bulk = location(text, "bulkSegment", "bulkOffset"),
             let complete = text["complete"]?.asUnsigned
         else { throw ByteReader.Failure("watermarks are malformed") }
         return VolumeMemory.Watermarks(log: log, bulk: bulk, complete: complete)

@@ -91,6 +91,13 @@ struct LocationIndex: ~Copyable {
         return isThere
     }
 
+    static let shardCount = 1 << shardBits
+
+    /// The entries of one shard that stand in a segment.
+    func entries(shard: Int, segment: UInt32) -> [(fingerprint: UInt64, unit: UInt32)] {
+        shards[shard].lazy.filter { $0.segment == segment }.map { ($0.fingerprint, $0.unit) }
+    }
+
     /// - Returns: Whether it was there.
     @discardableResult
     mutating func remove(_ fingerprint: UInt64, _ location: RecordLocation) -> Bool {

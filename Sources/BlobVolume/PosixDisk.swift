@@ -63,9 +63,10 @@ package final class PosixDisk: Disk {
         return names
     }
 
+    /// Files and directories are for this user alone, whatever the umask: they hold what clients need a key for.
     package func makeDirectory(_ name: String) throws(DiskError) {
         check(name)
-        guard mkdirat(directory.value, name, 0o755) != 0 else { return }
+        guard mkdirat(directory.value, name, 0o700) != 0 else { return }
         guard errno == EEXIST else { throw DiskError.system("mkdirat", path(of: name)) }
         // Something is there: it must be a directory.
         Glibc.close(try openDescriptor(name, O_RDONLY | O_DIRECTORY))
@@ -140,10 +141,17 @@ package final class PosixDisk: Disk {
         return UInt64(status.st_dev)
     }
 
+    package func modificationTime(of name: String) -> Int64? {
+        check(name)
+        var status = stat()
+        guard fstatat(directory.value, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
+        return Int64(status.st_mtim.tv_sec) * 1000 + Int64(status.st_mtim.tv_nsec) / 1_000_000
+    }
+
     private func openDescriptor(_ name: String, _ flags: Int32) throws(DiskError) -> Int32 {
         check(name)
         while true {
-            let descriptor = holdfast_open_at(directory.value, name, flags, 0o644)
+            let descriptor = holdfast_open_at(directory.value, name, flags, 0o600)
             if descriptor >= 0 { return descriptor }
             guard errno == EINTR else { throw DiskError.system("openat", path(of: name)) }
         }
@@ -307,6 +315,13 @@ private final class PosixFile: DiskFile {
     func sync() throws(DiskError) {
         let opened = try descriptor("fdatasync")
         guard fdatasync(opened.value) == 0 else { throw DiskError.system("fdatasync", path) }
+    }
+
+    func prefetch(offset: UInt64, length: UInt64) {
+        guard let opened = try? descriptor("posix_fadvise"), let start = off_t(exactly: offset) else {
+            return
+        }
+        posix_fadvise(opened.value, start, off_t(clamping: length), POSIX_FADV_WILLNEED)
     }
 
     func startWriteback(offset: UInt64, length: UInt64) throws(DiskError) {

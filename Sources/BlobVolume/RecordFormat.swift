@@ -53,8 +53,12 @@ internal import StoreModel
 //       40    24  zero
 //
 // Payloads by type: payload: the bytes. commitBatch: the batch (CommitBatch.swift), section. mark: section.
-// tombstone: digest (32), segment (4), offset / 64 (4): the record there is dead. logReset and logTrim: epoch (8),
-// sequence (8), hash (32), section. footer: SegmentFooter.swift.
+// tombstone: digest (32), segment (4), offset / 64 (4): the record there is dead. tombstones: the same, 1 to 8,192 times
+// (written since volume format 2; a program that does not know it refuses the record by its type). logReset and logTrim:
+// epoch (8), sequence (8), hash (32), section. footer: SegmentFooter.swift.
+//
+// Space of dead records is given back in sealed segments only, after their tombstones are durable: whole pages of the
+// payload become a hole; the header stays, so that a walk steps over it. A segment without anything that is needed is removed; then volume.json says where the log begins (IdentityFile.swift).
 
 enum RecordType: UInt8, Sendable {
     case payload = 1
@@ -67,11 +71,13 @@ enum RecordType: UInt8, Sendable {
     /// Drops the batches up to a position of the log.
     case logTrim = 6
     case footer = 7
+    /// Many tombstones in one record: what garbage collection writes.
+    case tombstones = 8
 
     var isCloser: Bool {
         switch self {
         case .commitBatch, .mark, .logReset, .logTrim: true
-        case .payload, .tombstone, .footer: false
+        case .payload, .tombstone, .tombstones, .footer: false
         }
     }
 }
@@ -102,6 +108,8 @@ enum RecordFormat {
     static let sectionByteCount = 64
     static let positionByteCount = 48
     static let tombstoneByteCount = 40
+    /// Of one record: keeps it at 320 KiB.
+    static let tombstoneCountMax = 8192
     /// Bounds what a damaged length can make a reader allocate. Well above the largest chunk and batch.
     static let payloadByteCountMax = 64 << 20
     /// Lengths up to this, the largest chunk, are allocated without asking for the size of the file first.

@@ -13,6 +13,11 @@ struct SegmentFiles: Sendable {
         if order.count > Self.countMax { files[order.removeFirst()] = nil }
     }
 
+    mutating func remove(_ number: UInt32) {
+        guard files.removeValue(forKey: number) != nil else { return }
+        order.removeAll { $0 == number }
+    }
+
     mutating func removeAll() {
         files = [:]
         order = []

@@ -68,6 +68,16 @@ struct SegmentContents: Sendable, Equatable {
     private static let entryByteCount = 40
     private static let chainByteCount = 128
 
+    /// The payload at a place; entries stand in the order of their places.
+    func entry(at unit: UInt32) -> Entry? {
+        var (low, high) = (0, entries.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if entries[middle].unit < unit { low = middle + 1 } else { high = middle }
+        }
+        return low < entries.count && entries[low].unit == unit ? entries[low] : nil
+    }
+
     /// Length of `encodeFooter()`.
     var footerByteCount: Int {
         Self.headByteCount + entries.count * Self.entryByteCount + chain.count * Self.chainByteCount
@@ -162,6 +172,21 @@ extension SegmentContents.Tombstone {
         }
         self.digest = digest
         location = RecordLocation(segment: bytes.uint32(32), unit: bytes.uint32(36))
+    }
+
+    /// Reads the payload of a record of tombstones; nil when it is malformed.
+    static func list(_ bytes: UnsafeRawBufferPointer) -> [SegmentContents.Tombstone]? {
+        let size = RecordFormat.tombstoneByteCount
+        guard bytes.count.isMultiple(of: size),
+            (1...RecordFormat.tombstoneCountMax).contains(bytes.count / size)
+        else { return nil }
+        var list: [SegmentContents.Tombstone] = []
+        list.reserveCapacity(bytes.count / size)
+        for start in stride(from: 0, to: bytes.count, by: size) {
+            guard let tombstone = Self(bytes.slice(start, size)) else { return nil }
+            list.append(tombstone)
+        }
+        return list
     }
 
     func write(to bytes: UnsafeMutableRawBufferPointer) {

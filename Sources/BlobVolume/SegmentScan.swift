@@ -12,7 +12,7 @@ struct SegmentScan: Sendable {
 
     enum Content: Sendable {
         case payload(Digest, byteCount: Int)
-        case tombstone(SegmentContents.Tombstone)
+        indirect case tombstones([SegmentContents.Tombstone])
         /// Boxed: items of payloads, which are most, stay small.
         indirect case closer(Closer)
         /// Bytes that are no record. With the name where the header is good.
@@ -29,7 +29,7 @@ struct SegmentScan: Sendable {
         var isBad: Bool {
             switch content {
             case .bad, .damagedFooter: true
-            case .payload, .tombstone, .closer: false
+            case .payload, .tombstones, .closer: false
             }
         }
     }
@@ -153,7 +153,10 @@ struct SegmentScanner {
     /// Parses the payload of a record that is no user payload; nil when it is malformed.
     static func content(of header: RecordHeader, _ bytes: [UInt8]) -> SegmentScan.Content? {
         if header.type == .tombstone {
-            return bytes.withUnsafeBytes { SegmentContents.Tombstone($0) }.map { .tombstone($0) }
+            return bytes.withUnsafeBytes { SegmentContents.Tombstone($0) }.map { .tombstones([$0]) }
+        }
+        if header.type == .tombstones {
+            return bytes.withUnsafeBytes { SegmentContents.Tombstone.list($0) }.map { .tombstones($0) }
         }
         guard header.type.isCloser, let section = bytes.withUnsafeBytes({ VolumeSection(endOf: $0) }) else {
             return nil
@@ -172,7 +175,7 @@ struct SegmentScanner {
             guard content.count == RecordFormat.positionByteCount else { return nil }
             position = content.withUnsafeBytes { LogPosition(reading: $0) }
         case .mark: guard content.isEmpty else { return nil }
-        case .payload, .tombstone, .footer: return nil
+        case .payload, .tombstone, .tombstones, .footer: return nil
         }
         return .closer(
             .init(

@@ -76,7 +76,7 @@ struct SegmentSettlement: Sendable {
             let start = group?.start ?? item.start
             switch item.content {
             case .bad, .damagedFooter: return max(synced, start)
-            case .payload, .tombstone: group = (start, (group?.items ?? []) + [item])
+            case .payload, .tombstones: group = (start, (group?.items ?? []) + [item])
             case .closer(let closer):
                 let members = group?.items ?? []
                 let isWhole =
@@ -109,7 +109,7 @@ struct SegmentSettlement: Sendable {
     {
         switch item.content {
         case .bad, .damagedFooter: return false
-        case .tombstone, .closer: return true
+        case .tombstones, .closer: return true
         case .payload:
             do throws(VolumeError) {
                 try reader.strictRecord(at: reader.location(item.start))
@@ -136,7 +136,7 @@ struct SegmentSettlement: Sendable {
             switch item.content {
             case .payload(let digest, let byteCount):
                 contents.entries.append(.init(digest: digest, unit: unit, byteCount: UInt32(byteCount)))
-            case .tombstone(let tombstone): contents.tombstones.append(tombstone)
+            case .tombstones(let tombstones): contents.tombstones.append(contentsOf: tombstones)
             case .closer(let closer):
                 contents.section = closer.section
                 contents.addChainEvent(of: closer, unit: unit)
@@ -160,7 +160,7 @@ extension SegmentContents {
         case .commitBatch: kind = .batch
         case .logReset: kind = .reset
         case .logTrim: kind = .trim
-        case .mark, .payload, .tombstone, .footer: return
+        case .mark, .payload, .tombstone, .tombstones, .footer: return
         }
         chain.append(
             ChainEvent(
@@ -176,8 +176,17 @@ extension SegmentContents {
 
 extension CommitChain {
     /// Takes what a segment tells about the log, in the order in which it was written.
-    mutating func take(_ contents: SegmentContents, segment: UInt32) {
+    /// - Parameter floor: where the log of this volume begins, when segments in front of it were given back. What it says
+    ///   was so when the log's end stood at `floor.from`; up to there nothing that is not behind its position counts.
+    mutating func take(_ contents: SegmentContents, segment: UInt32, floor: VolumeMemory.LogFloor? = nil) {
         for event in contents.chain {
+            if let floor, RecordLocation(segment: segment, unit: event.unit) < floor.from {
+                if event.kind != .hole, !event.position.isLater(than: floor.position) {
+                    // Batches and trims are behind us; a reset dropped what had come before it.
+                    if event.kind == .reset { reset(base: floor.position) } else { noteContinuation() }
+                    continue
+                }
+            }
             switch event.kind {
             case .hole: noteLostRecords()
             case .reset: reset(base: event.position)

@@ -82,6 +82,21 @@ final class SparePreparer: Sendable {
     /// Marks the spare as used; the caller has renamed it.
     func take() { state.withLock { $0.phase = .idle } }
 
+    /// Whether the spare is not all zeros: what was written behind a cut must read as zeros.
+    func isDirty() throws(DiskError) -> Bool {
+        guard readySize != nil else { return false }
+        let file = try disk.open(Self.readyName, .read)
+        defer { file.close() }
+        return try !BlobVolume.isZero(0..<(try file.size()), of: file)
+    }
+
+    /// Removes the spare. Only while nobody can take it.
+    func discard() throws(DiskError) {
+        guard readySize != nil else { return }
+        take()
+        try disk.remove(Self.readyName)
+    }
+
     /// Stops the thread and waits for it.
     func stop() {
         let thread: pthread_t? = state.withLock { state in

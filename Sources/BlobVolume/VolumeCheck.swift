@@ -71,6 +71,7 @@ private struct CheckRun {
         syncedLog = loaded.file.memory.watermarks.log
         syncedBulk = loaded.file.memory.watermarks.bulk
         report.identity = identity
+        if let floor = loaded.file.memory.logFloor { chain.reset(base: floor.position) }
         for fault in loaded.faults { add(.damage, "\(fault.name) is not usable: \(fault.reason)") }
         if loaded.file.memory.isLogDamaged {
             add(.damage, "the commit log has lost batches and was not rebuilt since")
@@ -192,7 +193,10 @@ private struct CheckRun {
             let known = footer?.chain.contains {
                 $0.kind == .hole && $0.unit == reader.location(damage.start).unit
             }
-            add(known == true ? .note : .damage, damage.reason, reader.location(damage.start), damage.digest)
+            // Of a dead record it doesn't matter what is left.
+            let isDead = dead.contains(reader.location(damage.start))
+            let severity: VolumeCheckReport.Problem.Severity = known == true || isDead ? .note : .damage
+            add(severity, damage.reason, reader.location(damage.start), damage.digest)
         }
         if settlement.end < scan.end {
             let location = reader.location(RecordFormat.roundedUp(settlement.end, to: RecordFormat.unit))
@@ -203,7 +207,13 @@ private struct CheckRun {
         } else if !isLast && !isFrozen && settlement.damage.isEmpty {
             add(.damage, "the footer or the trailer is missing", reader.location(0))
         }
-        chain.take(settlement.contents, segment: number)
+        if kind == .log {
+            chain.take(
+                footer ?? settlement.contents,
+                segment: number,
+                floor: identityFile.memory.logFloor
+            )
+        }
         try checkRecords(settlement.contents, reader)
     }
 
@@ -239,8 +249,13 @@ private struct CheckRun {
         _ walked: SegmentContents,
         _ reader: SegmentReader
     ) {
+        // Records that are dead may be holes by now.
+        func isAlive(_ entry: SegmentContents.Entry) -> Bool {
+            !dead.contains(RecordLocation(segment: reader.number, unit: entry.unit))
+        }
         guard
-            footer.entries != walked.entries || footer.tombstones != walked.tombstones
+            footer.entries.filter(isAlive) != walked.entries.filter(isAlive)
+                || footer.tombstones != walked.tombstones
                 || footer.chain.filter({ $0.kind != .hole }) != walked.chain.filter({ $0.kind != .hole })
         else { return }
         let places = Set(walked.entries.map(\.unit))

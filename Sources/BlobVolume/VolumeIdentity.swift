@@ -22,16 +22,45 @@ package struct PeerFailure: Hashable, Sendable {
     /// opened as a failed volume since.
     package let epoch: UInt64
     package let reason: String
+    /// The last batch that the peer had acknowledged to that writer: it and all before it are synced there. Nil when the
+    /// writer did not know.
+    package let acknowledged: AcknowledgedBatch?
 
-    package init(epoch: UInt64, reason: String) {
+    package init(epoch: UInt64, reason: String, acknowledged: AcknowledgedBatch? = nil) {
         self.epoch = epoch
         self.reason = reason
+        self.acknowledged = acknowledged
+    }
+
+    /// Of two records of the same peer the one of the later failure, or that knows of more.
+    package static func later(_ left: PeerFailure, _ right: PeerFailure) -> PeerFailure {
+        guard left.epoch == right.epoch else { return left.epoch > right.epoch ? left : right }
+        guard let known = left.acknowledged else { return right }
+        guard let other = right.acknowledged else { return left }
+        return known < other ? right : left
+    }
+}
+
+/// A batch by its place in the log: an epoch has one writer, which never gives a sequence twice.
+package struct AcknowledgedBatch: Hashable, Sendable, Comparable {
+    package let epoch: UInt64
+    package let sequence: UInt64
+
+    package init(epoch: UInt64, sequence: UInt64) {
+        self.epoch = epoch
+        self.sequence = sequence
+    }
+
+    package static func < (left: AcknowledgedBatch, right: AcknowledgedBatch) -> Bool {
+        (left.epoch, left.sequence) < (right.epoch, right.sequence)
     }
 }
 
 /// What a volume is and what it has promised; kept in `volume.json` and its second copy.
 package struct VolumeIdentity: Sendable, Equatable {
     package static let formatMajor: UInt64 = 1
+    /// The newest that this program reads, and writes where a volume needs it; see IdentityFile.swift.
+    package static let formatMajorMax: UInt64 = 2
     package static let formatMinor: UInt64 = 0
 
     package let storeID: StoreID
@@ -94,6 +123,14 @@ struct VolumeMemory: Sendable, Equatable {
         var complete: UInt64 = 0
     }
 
+    /// Where the log of this volume begins, once segments with batches were given back.
+    struct LogFloor: Sendable, Equatable {
+        let position: LogPosition
+        /// Where the log ended when it was so.
+        let from: RecordLocation
+    }
+
+    var logFloor: LogFloor?
     /// Lower bounds of what is fsynced, as of the last time that this was written.
     var watermarks = Watermarks()
     /// Set by a clean close, cleared before the first write after it. The log segment then holds zeros behind the

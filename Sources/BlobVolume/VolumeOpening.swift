@@ -59,6 +59,9 @@ struct VolumeOpening: ~Copyable {
     /// The log's tail is fsynced, or there is none.
     private var isLogSettled = false
     private let discardsUnsynced: Bool
+    /// The batch up to which the log is known to be synced although its own marks don't tell, and whether it is there.
+    private let acknowledged: AcknowledgedBatch?
+    private var hasAcknowledged = false
 
     static func open(_ disk: any Disk, options: VolumeOptions) throws(VolumeError) -> Opened {
         let start = ContinuousClock.now
@@ -123,6 +126,7 @@ struct VolumeOpening: ~Copyable {
         syncedLog = loaded.file.memory.watermarks.log
         syncedBulk = loaded.file.memory.watermarks.bulk
         discardsUnsynced = options.discardUnsynced || loaded.file.memory.failureReason != nil
+        acknowledged = options.acknowledged
     }
 
     private mutating func run(
@@ -139,6 +143,7 @@ struct VolumeOpening: ~Copyable {
             try disk.syncDirectory("")
             try disk.syncDirectory("segments")
         }
+        IdentityReserve.ensure(on: disk)
         try loadSegments(.log)
         try loadSegments(.bulk)
         found.sort { $0.number < $1.number }
@@ -157,11 +162,8 @@ struct VolumeOpening: ~Copyable {
         state.identity = writer.identityFile.identity
         for segment in found {
             let isOpen = segment.number == writer.log?.number || segment.number == writer.bulk?.number
-            state.segments[segment.number] = BlobVolume.Segment(
-                kind: segment.kind,
-                syncedEnd: isOpen ? segment.tail?.end ?? .max : .max,
-                fileByteCount: segment.fileByteCount
-            )
+            state.segments[segment.number]?.syncedEnd = isOpen ? segment.tail?.end ?? .max : .max
+            state.segments[segment.number]?.fileByteCount = segment.fileByteCount
             if isOpen { state.files.insert(segment.reader.file, segment.number) }
         }
         report.recordCount = state.index.count
@@ -220,6 +222,7 @@ struct VolumeOpening: ~Copyable {
         note(segment.contents.section)
         for event in segment.contents.chain where event.kind == .batch {
             knownCommitIndex = max(knownCommitIndex, event.number)
+            if isAcknowledged(event.position) { hasAcknowledged = true }
         }
         found.append(segment)
     }
@@ -253,7 +256,8 @@ struct VolumeOpening: ~Copyable {
             if case .closer(let closer) = item.content { note(closer.section) }
         }
         let isHistory = !isLast || frozenEnd != nil
-        let synced = isHistory ? UInt64.max : syncedOffset(of: segment)
+        var synced = isHistory ? UInt64.max : syncedOffset(of: segment)
+        if let end = acknowledgedEnd(scan.items), synced < end { synced = end }
         let settlement = try SegmentSettlement(
             scan,
             reader: reader,
@@ -285,6 +289,23 @@ struct VolumeOpening: ~Copyable {
             report.tornByteCount += cutByteCount
         }
         if isFresh { try writeHeader(segment) }
+    }
+
+    private func isAcknowledged(_ position: LogPosition) -> Bool {
+        acknowledged == AcknowledgedBatch(epoch: position.epoch, sequence: position.sequence)
+    }
+
+    /// Where the group of the batch ends that is known to be synced.
+    private func acknowledgedEnd(_ items: [SegmentScan.Item]) -> UInt64? {
+        guard acknowledged != nil else { return nil }
+        for item in items.reversed() {
+            if case .closer(let closer) = item.content, closer.type == .commitBatch,
+                isAcknowledged(closer.position)
+            {
+                return item.end
+            }
+        }
+        return nil
     }
 
     private mutating func noteDamage(
@@ -358,9 +379,11 @@ struct VolumeOpening: ~Copyable {
     // MARK: Deciding
 
     private func replay() -> CommitChain {
+        let floor = identityFile.memory.logFloor
         var chain = CommitChain()
+        if let floor { chain.reset(base: floor.position) }
         for segment in found where segment.kind == .log {
-            chain.take(segment.contents, segment: segment.number)
+            chain.take(segment.contents, segment: segment.number, floor: floor)
         }
         return chain
     }
@@ -368,7 +391,7 @@ struct VolumeOpening: ~Copyable {
     /// Makes durable what the bytes about to be cut, or the segments about to be left, are the only witnesses of.
     private mutating func remember(_ chain: CommitChain) throws(VolumeError) {
         var memory = identityFile.memory
-        if chain.isDamaged || losesSyncedBatches { memory.isLogDamaged = true }
+        if chain.isDamaged || losesSyncedBatches && !hasAcknowledged { memory.isLogDamaged = true }
         memory.knownCommitIndex = max(memory.knownCommitIndex, knownCommitIndex)
         if discardsUnsynced {
             for segment in found {
@@ -473,28 +496,34 @@ struct VolumeOpening: ~Copyable {
         }
     }
 
-    private func byteCount(at location: RecordLocation) -> UInt64 {
-        let segment = found.first { $0.number == location.segment }
-        let entry = segment?.contents.entries.first { $0.unit == location.unit }
-        return UInt64(entry?.byteCount ?? 0)
-    }
-
     private mutating func indexed(_ chain: CommitChain) -> BlobVolume.State {
         var generator = SystemRandomNumberGenerator()
         var state = BlobVolume.State(identity: identityFile.identity, seed: generator.next())
         state.index.reserve(found.reduce(0) { $0 + $1.contents.entries.count })
-        for segment in found {
+        var places: [UInt32: Int] = [:]
+        for (place, segment) in found.enumerated() {
+            places[segment.number] = place
+            var total = BlobVolume.Segment(kind: segment.kind, syncedEnd: 0, fileByteCount: 0)
             for entry in segment.contents.entries {
                 let location = RecordLocation(segment: segment.number, unit: entry.unit)
                 state.index.insert(LocationIndex.fingerprint(of: entry.digest), location)
                 state.payloadByteCount += UInt64(entry.byteCount)
+                total.payloadRecordBytes += RecordFormat.recordByteCount(Int(entry.byteCount), segment.kind)
             }
+            state.segments[segment.number] = total
         }
         for segment in found {
             for tombstone in segment.contents.tombstones {
                 let fingerprint = LocationIndex.fingerprint(of: tombstone.digest)
-                guard state.index.remove(fingerprint, tombstone.location) else { continue }
-                state.payloadByteCount -= byteCount(at: tombstone.location)
+                let number = tombstone.location.segment
+                guard state.index.remove(fingerprint, tombstone.location), let place = places[number],
+                    let entry = found[place].contents.entry(at: tombstone.location.unit)
+                else { continue }
+                state.payloadByteCount -= UInt64(entry.byteCount)
+                state.segments[number]?.deadRecordBytes += RecordFormat.recordByteCount(
+                    Int(entry.byteCount),
+                    found[place].kind
+                )
             }
         }
         state.chain = chain
@@ -543,36 +572,6 @@ struct VolumeOpening: ~Copyable {
                 path: disk.label,
                 cause: error
             )
-        }
-    }
-}
-
-/// Copies of damaged bytes, for a person to look at.
-enum Quarantine {
-    /// Larger stretches are kept where they are only.
-    private static let byteCountMax: UInt64 = 64 << 20
-
-    /// - Returns: the file's name, or nil when no copy could be made.
-    static func copy(_ reader: SegmentReader, at offset: UInt64, byteCount: UInt64, to disk: any Disk)
-        -> String?
-    {
-        let name = "\(reader.number)-\(offset)-\(byteCount).\(reader.kind.fileExtension)"
-        let path = "quarantine/" + name
-        do throws(DiskError) {
-            if try disk.exists(path) { return name }
-            guard byteCount <= byteCountMax else { return nil }
-            let bytes = try reader.file.read(count: Int(byteCount), at: offset)
-            let temporary = path + ".new"
-            if try disk.exists(temporary) { try disk.remove(temporary) }
-            let file = try disk.open(temporary, .create)
-            defer { file.close() }
-            try file.write(bytes, at: 0)
-            try file.sync()
-            try disk.rename(temporary, to: path)
-            try disk.syncDirectory("quarantine")
-            return name
-        } catch {
-            return nil
         }
     }
 }

@@ -8,6 +8,10 @@ package struct VolumeOptions: Sendable {
     package var expectedVolume: VolumeID?
     /// Free space that payloads leave alone, so that deletes still find room for their commit records.
     package var reserveBytes: UInt64 = 64 << 20
+    /// Free space below which new uploads are refused before their body, so that those under way can end: the soft
+    /// watermark. `reserveBytes` is the hard one.
+    package var softReserveBytes: UInt64 = 96 << 20
+    package var quarantine = QuarantineBounds()
     /// Log segments start at this size and double, so that a new store is made quickly.
     package var logSegmentSizeMin: UInt64 = 8 << 20
     /// Bounds how much is zeroed ahead of what is written, which is disk and processor time of the writes meanwhile.
@@ -22,6 +26,9 @@ package struct VolumeOptions: Sendable {
     /// Drop everything behind the synced watermarks and go on in new segments: for a volume that failed, as its peers
     /// or its supervisor remember it.
     package var discardUnsynced = false
+    /// With `discardUnsynced`: the last batch that the volume is known to have synced. What stands up to it in the log is
+    /// kept, and the log is not damaged by what is dropped behind it.
+    package var acknowledged: AcknowledgedBatch?
 
     package init() {}
 }
@@ -70,4 +77,10 @@ package struct VolumeSpace: Sendable {
     package var isFull: Bool
     /// Memory of the index.
     package var indexBytes: Int
+    /// What live payload records take, with headers and padding.
+    package var liveBytes: UInt64 = 0
+    /// The same of dead ones in segments that are still there: given back already where a hole was made.
+    package var deadBytes: UInt64 = 0
+    /// Below so much free space uploads that bring bytes are refused before their body.
+    package var softReserveBytes: UInt64 = 0
 }

@@ -111,6 +111,41 @@ private func code(_ error: any Error) -> VolumeError.Code? { (error as? VolumeEr
         #expect(try fixture.segments().count == 2)
     }
 
+    @Test func whatIsKnownToBeSyncedIsKept() throws {
+        for acknowledged in 1...3 {
+            let fixture = try VolumeFixture()
+            do {
+                let volume = try fixture.open()
+                for index in 1...3 { try volume.commit([payload(index)]) }
+            }
+            let volume = try fixture.open {
+                $0.discardUnsynced = true
+                $0.acknowledged = AcknowledgedBatch(epoch: 1, sequence: UInt64(acknowledged))
+            }
+            // The third batch told that the second was synced.
+            #expect(volume.logTail.sequence == UInt64(max(2, acknowledged)))
+            #expect(volume.presence(of: payload(3).digest) == (acknowledged == 3 ? .synced : .absent))
+            #expect(!volume.isLogDamaged)
+            try volume.close()
+            #expect(try fixture.check().damage.isEmpty)
+        }
+    }
+
+    @Test func aBatchThatIsNotThereTellsNothing() throws {
+        let fixture = try VolumeFixture()
+        do {
+            let volume = try fixture.open()
+            for index in 1...2 { try volume.commit([payload(index)]) }
+        }
+        let volume = try fixture.open {
+            $0.discardUnsynced = true
+            $0.acknowledged = AcknowledgedBatch(epoch: 7, sequence: 2)
+        }
+        #expect(volume.logTail.sequence == 1)
+        #expect(volume.isLogDamaged)
+        try volume.close()
+    }
+
     @Test func aFailedFsyncWhileOpeningIsNotTriedAgain() throws {
         let fixture = try VolumeFixture()
         do {
@@ -260,7 +295,7 @@ private func code(_ error: any Error) -> VolumeError.Code? { (error as? VolumeEr
         #expect { try fixture.open() } throws: { code($0) == .unsupportedFormat }
         // A volume of a later major version, whose other members may have any form.
         try fixture.restore(clean)
-        let covered = "{\n  \"format\": \"holdfast volume\",\n  \"formatMajor\": 2,\n  \"formatMinor\": 0,\n"
+        let covered = "{\n  \"format\": \"holdfast volume\",\n  \"formatMajor\": 3,\n  \"formatMinor\": 0,\n"
         let text = covered + "  \"checksum\": \"\(SHA256Hasher.hash([UInt8](covered.utf8)).hex)\"\n}\n"
         for name in ["volume.json", "volume.json.2"] {
             try fixture.directory.disk().open(name, .update).truncate(to: 0)

@@ -75,6 +75,46 @@ struct VolumeCrashTests {
             steps: [.damageAndReplace(inBulk: true)]
         ),
         Part(
+            name: "garbage: tombstones",
+            before: started + [
+                .group([500, 20_000, 700], hasBatch: true), .syncLog, .bulk(140_000), .syncBulk,
+            ],
+            steps: [.bury(keepingOneIn: 3), .group([100], hasBatch: true), .syncLog]
+        ),
+        Part(
+            name: "garbage: holes in bulk segments",
+            before: started + [
+                .bulk(150_000), .bulk(160_000), .bulk(170_000), .syncBulk, .bulk(140_000), .syncBulk,
+                .bury(keepingOneIn: 2),
+            ],
+            steps: [.reclaim, .bulk(200_000), .syncBulk, .reclaim]
+        ),
+        Part(
+            name: "garbage: log segments compacted and removed",
+            before: started + [
+                .group([20_000, 9000], hasBatch: true), .group([20_000, 800], hasBatch: true), .syncLog,
+                .group([30_000, 700], hasBatch: true), .group([25_000], hasBatch: true), .syncLog,
+                .group([30_000, 600], hasBatch: true), .syncLog,
+            ],
+            steps: [
+                .trimLog(keeping: 1), .bury(keepingOneIn: 4), .reclaim, .group([500], hasBatch: true),
+                .syncLog,
+            ]
+        ),
+        Part(
+            name: "garbage: twice, with the log reset between",
+            before: started + [
+                .group([30_000, 700], hasBatch: true), .group([30_000], hasBatch: true), .syncLog,
+                .group([30_000, 600], hasBatch: true), .syncLog, .trimLog(keeping: 1),
+                .bury(keepingOneIn: 3), .reclaim,
+            ],
+            steps: [
+                .resetLog, .group([40_000, 100], hasBatch: true), .group([30_000], hasBatch: true), .syncLog,
+                .trimLog(keeping: 1), .bury(keepingOneIn: 2), .reclaim, .group([60], hasBatch: true),
+                .syncLog,
+            ]
+        ),
+        Part(
             name: "close and open",
             before: started,
             steps: [

@@ -18,6 +18,12 @@ enum VolumeStep: Sendable, CustomStringConvertible {
     case resetLog
     /// A bit of a synced payload goes bad on the medium; it is found and repaired.
     case damageAndReplace(inBulk: Bool)
+    /// Drops the batches up to the last but so many.
+    case trimLog(keeping: Int)
+    /// Of every so many payloads all but the first are garbage: they leave the index and get their tombstones.
+    case bury(keepingOneIn: Int)
+    /// Gives back the space of what is dead, segment by segment.
+    case reclaim
     case close
 
     var description: String {
@@ -32,6 +38,9 @@ enum VolumeStep: Sendable, CustomStringConvertible {
         case .setComplete: "set complete"
         case .resetLog: "reset log"
         case .damageAndReplace(let inBulk): "replace damaged in \(inBulk ? "bulk" : "log")"
+        case .trimLog(let count): "trim the log to \(count) batches"
+        case .bury(let count): "bury all but one in \(count)"
+        case .reclaim: "reclaim"
         case .close: "close"
         }
     }
@@ -54,6 +63,10 @@ struct VolumeModel {
     var damaged: Set<Digest> = []
     /// Cut when the volume was opened: must never come back.
     var gone: Set<Digest> = []
+    /// Garbage whose burial was begun: it may be there or not.
+    var dying: Set<Digest> = []
+    /// A trim that was begun: the volume may show either.
+    var pendingTrim: LogPosition?
     /// Digests in the order in which they were appended.
     var inLog: [Digest] = []
     var inBulk: [Digest] = []
@@ -127,6 +140,8 @@ final class VolumeWorkload {
         next.isFormatted = true
         next.synced = Set(model.payloads.keys.filter { volume.presence(of: $0) != .absent })
         next.gone = Set(model.payloads.keys).subtracting(next.synced)
+        next.dying = []
+        next.pendingTrim = nil
         next.groups = model.groups.filter { !next.gone.isSuperset(of: $0.digests) }
         for index in next.groups.indices { next.groups[index].isSynced = true }
         next.unsyncedBulk = []
@@ -229,11 +244,44 @@ final class VolumeWorkload {
             model.pendingBase = nil
         case .damageAndReplace(let inBulk):
             try damageAndReplace(inBulk: inBulk, medium)
+        case .trimLog(let count):
+            let batch = model.chain[model.chain.count - count - 1]
+            model.pendingTrim = batch.position
+            try opened().trimLog(base: batch.position)
+            noteLogSynced()
+            model.base = batch.position
+            model.chain.removeFirst(model.chain.count - count)
+            model.syncedChainCount = model.chain.count
+            model.pendingTrim = nil
+        case .bury(let count):
+            try bury(keepingOneIn: count)
+        case .reclaim:
+            let volume = try opened()
+            _ = try volume.sealForReclaiming(ReclaimPolicy(), force: true)
+            noteBulkSynced()
+            for number in volume.segmentNumbers { _ = try volume.reclaim(number, ReclaimPolicy()) }
         case .close:
             try opened().close()
             noteLogSynced()
             noteBulkSynced()
             volume = nil
+        }
+    }
+
+    private func bury(keepingOneIn count: Int) throws {
+        let order = (model.inLog + model.inBulk).filter { model.synced.contains($0) }
+        let dead = Set(order.enumerated().filter { $0.offset % count != 0 }.map(\.element))
+        let volume = try opened()
+        for number in volume.segmentNumbers {
+            let found = try volume.garbageCandidates(in: number, before: volume.presentEnd) {
+                !dead.contains($0)
+            }
+            guard !found.isEmpty else { continue }
+            let digests = Set(found.map(\.digest))
+            model.dying.formUnion(digests)
+            model.synced.subtract(digests)
+            try volume.bury(volume.withdraw(found))
+            model.gone.formUnion(digests)
         }
     }
 

@@ -1,0 +1,166 @@
+import BlobVolume
+import ContentHashing
+import Glibc
+import StoreModel
+import Testing
+
+/// Records that die, and what becomes of their space. Crashes in it: CrashTests.
+@Suite struct GarbageVolumeTests {
+    private static let keptSeeds = [1, 7, 13]
+    private static let seeds = Array(1...18)
+
+    private static func size(_ seed: Int) -> Int { seed % 3 == 0 ? 20_000 + seed : 700 + seed }
+
+    /// Fills log segments with payloads and batches, trims the log, buries all but a few payloads, gives space back.
+    /// - Returns: the position behind which the log begins.
+    private func live(_ volume: BlobVolume) throws -> LogPosition {
+        var tail = LogPosition.origin
+        var base = LogPosition.origin
+        for seed in Self.seeds {
+            let next = CommitBatch(
+                epoch: 1,
+                predecessor: tail,
+                commitIndex: tail.sequence,
+                timestamp: Timestamp(milliseconds: Int64(seed)),
+                body: content(seed + 500, count: 200)
+            )
+            try volume.appendGroup(payloads: [payload(seed, count: Self.size(seed))], batch: next)
+            try volume.syncLog()
+            tail = next.position
+            if seed == Self.seeds.count - 2 { base = tail }
+        }
+        try volume.trimLog(base: base)
+        let kept = Set(Self.keptSeeds.map { payload($0, count: Self.size($0)).digest })
+        for number in volume.segmentNumbers {
+            let found = try volume.garbageCandidates(in: number, before: .everything) { kept.contains($0) }
+            try volume.bury(volume.withdraw(found))
+        }
+        for number in volume.segmentNumbers { _ = try volume.reclaim(number, ReclaimPolicy()) }
+        return base
+    }
+
+    private func check(_ volume: BlobVolume, base: LogPosition) throws {
+        #expect(volume.logBase == base)
+        #expect(volume.positions(after: 0).count == 2)
+        #expect(!volume.isLogDamaged)
+        #expect(volume.openReport.damage.isEmpty)
+        for seed in Self.seeds {
+            let record = payload(seed, count: Self.size(seed))
+            if Self.keptSeeds.contains(seed) {
+                #expect(try volume.read(record.digest, range: 0..<record.bytes.count) == record.bytes)
+            } else {
+                #expect(volume.presence(of: record.digest) == .absent)
+            }
+        }
+    }
+
+    @Test func logSegmentsGoAndTheLogBeginsWhereItDid() throws {
+        let fixture = try VolumeFixture()
+        var volume = try fixture.open()
+        let base = try live(volume)
+        #expect(try fixture.segments().count <= 2)
+        #expect(volume.identity.formatMajor == 2)
+        try check(volume, base: base)
+        try volume.close()
+        volume = try fixture.open()
+        try check(volume, base: base)
+        // Numbers are never used again, and the log goes on.
+        let next = CommitBatch(
+            epoch: 2,
+            predecessor: volume.logTail,
+            commitIndex: 1,
+            timestamp: Timestamp(milliseconds: 1),
+            body: []
+        )
+        try volume.appendGroup(payloads: [payload(99, count: 60_000)], batch: next)
+        try volume.syncLog()
+        try volume.close()
+        #expect(try fixture.open().logTail == next.position)
+    }
+
+    @Test func bulkRecordsBecomeHolesAndLastSegmentsStay() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        for seed in 1...30 { try volume.appendBulk(payload(seed, count: 400_000)) }
+        try volume.syncBulk()
+        let before = try volume.usage()
+        let kept = payload(2, count: 400_000)
+        for number in volume.segmentNumbers {
+            let found = try volume.garbageCandidates(in: number, before: .everything) { $0 == kept.digest }
+            try volume.bury(volume.withdraw(found))
+        }
+        #expect(try volume.sealForReclaiming(ReclaimPolicy(), force: true) == 1)
+        let last = try #require(volume.segmentNumbers.last)
+        var space = ReclaimedSpace()
+        for number in volume.segmentNumbers { space.add(try volume.reclaim(number, ReclaimPolicy())) }
+        #expect(space.removedSegmentCount > 0 && space.punchedBytes > 400_000)
+        #expect(volume.segmentNumbers.contains(last) || volume.segmentNumbers.max() ?? 0 > last)
+        let after = try volume.usage()
+        #expect(after.liveRecordCount == 1)
+        #expect(after.allocatedBytes < before.allocatedBytes / 4)
+        #expect(after.reclaimableBytes < 200_000)
+        #expect(try volume.read(kept.digest, range: 0..<400_000) == kept.bytes)
+        try volume.close()
+        let reopened = try fixture.open()
+        #expect(reopened.openReport.damage.isEmpty)
+        #expect(try reopened.read(kept.digest, range: 0..<400_000) == kept.bytes)
+        try reopened.close()
+        #expect(try fixture.check().damage.isEmpty)
+    }
+
+    @Test func theQuarantineStaysWithinItsBounds() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let disk = try fixture.directory.disk()
+        for number in 0..<5 {
+            let file = try disk.open("quarantine/1-\(number)-100.log", .create)
+            try file.write([UInt8](repeating: 1, count: 100), at: 0)
+        }
+        var bounds = QuarantineBounds()
+        bounds.bytesMax = 350
+        let now = Timestamp(milliseconds: Int64(time(nil)) * 1000)
+        #expect(volume.trimQuarantine(bounds, now: now).count == 2)
+        #expect(volume.quarantine.count == 3)
+        bounds.countMax = 2
+        #expect(volume.trimQuarantine(bounds, now: now).count == 1)
+        bounds.ageMax = .seconds(10)
+        #expect(
+            volume.trimQuarantine(bounds, now: Timestamp(milliseconds: now.milliseconds + 60_000)).count == 2
+        )
+        #expect(try disk.list("quarantine").isEmpty)
+        try volume.close()
+    }
+
+    /// `fixtures/volumes/v2` was made once by the first program that writes format 2 (HOLDFAST_MAKE_VOLUME names a directory
+    /// to make such a volume in) and never changes.
+    @Test func aVolumeOfTheSecondFormatIsReadWhole() throws {
+        let parts = #filePath.split(separator: "/").dropLast(3)
+        let source = try PosixDisk(path: "/" + parts.joined(separator: "/") + "/fixtures/volumes/v2")
+        let fixture = try VolumeFixture()
+        var files: [String: [UInt8]] = [:]
+        for folder in ["", "segments"] {
+            for name in try source.list(folder) where name != "segments" && name != "quarantine" {
+                let path = folder.isEmpty ? name : folder + "/" + name
+                let file = try source.open(path, .read)
+                files[path] = try file.read(count: Int(file.size()), at: 0)
+            }
+        }
+        try fixture.restore(files)
+        let volume = try fixture.open()
+        #expect(volume.identity.formatMajor == 2)
+        try check(volume, base: volume.logBase)
+        #expect(volume.logBase.sequence == UInt64(Self.seeds.count - 2))
+        try volume.close()
+        #expect(try fixture.check().damage.isEmpty)
+    }
+
+    @Test(.enabled(if: getenv("HOLDFAST_MAKE_VOLUME") != nil)) func makeTheFixture() throws {
+        let path = try #require(getenv("HOLDFAST_MAKE_VOLUME").map { String(cString: $0) })
+        let disk = try PosixDisk(path: path)
+        let fixture = try VolumeFixture()
+        try BlobVolume.format(disk, identity: fixture.open().identity, options: fixture.options)
+        let volume = try BlobVolume.open(disk, options: fixture.options)
+        _ = try live(volume)
+        try volume.close()
+    }
+}

@@ -1,0 +1,218 @@
+import BlobVolume
+import ContentHashing
+import Foundation
+import StoreModel
+import StoreTestKit
+import Testing
+
+@Suite struct ScrubTests {
+    /// Walks to the end; what needs a good copy gets it from `records`.
+    @discardableResult
+    private func scrub(
+        _ volume: BlobVolume,
+        _ records: [PayloadRecord] = [],
+        step: UInt64 = 1 << 20,
+        restarting: Bool = false
+    ) throws -> (damage: [ScrubDamage], bytes: UInt64, records: UInt64) {
+        var scrubber = volume.makeScrubber()
+        let last = scrubber.lastSegment
+        var result: (damage: [ScrubDamage], bytes: UInt64, records: UInt64) = ([], 0, 0)
+        for _ in 0..<1_000_000 {
+            let done = try scrubber.step(byteCount: step)
+            result.damage += done.damage
+            result.bytes += done.byteCount
+            result.records += done.recordCount
+            for damage in done.damage {
+                switch damage.remedy {
+                case .replace:
+                    let record = try #require(records.first { $0.digest == damage.digest }, "\(damage)")
+                    try volume.replaceDamaged(record)
+                case .compare:
+                    for record in records where volume.presence(of: record.digest) == .absent {
+                        try volume.replaceDamaged(record)
+                    }
+                case .rebuildLog: try volume.noteLostBatch(at: #require(damage.location))
+                case .mended: break
+                case .failed(let reason): Issue.record("\(damage): \(reason)")
+                }
+            }
+            if done.isAtEnd { return result }
+            // Whoever comes after begins a damaged segment anew, and so does not get ahead in it by steps of one byte.
+            if restarting, done.cursor.offset > 0 {
+                scrubber = volume.makeScrubber(from: done.cursor, through: last)
+            }
+        }
+        Issue.record("the walk does not end")
+        return result
+    }
+
+    /// Sealed and open segments of both kinds, overwritten batches, marks and a tombstone.
+    private func filled(_ fixture: VolumeFixture) throws -> [PayloadRecord] {
+        let small = (0..<14).map { payload($0, count: 200 + $0 * 211) }
+        let large = (100..<103).map { payload($0, count: 150_000 + $0 * 977) }
+        let volume = try fixture.open()
+        for (index, record) in small.enumerated() {
+            try volume.commit([record], commitIndex: UInt64(index))
+            if index % 5 == 0 {
+                try volume.appendGroup(payloads: [payload(200 + index, count: 70)], batch: nil)
+            }
+        }
+        for record in large { try volume.appendBulk(record) }
+        try volume.syncBulk()
+        try volume.syncLog()
+        try volume.close()
+        return small + large + stride(from: 0, to: 14, by: 5).map { payload(200 + $0, count: 70) }
+    }
+
+    @Test func aSoundVolumeIsReadFromEndToEndAndNothingIsFound() throws {
+        let fixture = try VolumeFixture()
+        let records = try filled(fixture)
+        let before = try fixture.snapshot()
+        let volume = try fixture.open()
+        let result = try scrub(volume)
+        #expect(result.damage.isEmpty, "\(result.damage)")
+        #expect(result.records >= UInt64(records.count))
+        #expect(result.bytes >= records.reduce(0) { $0 + UInt64($1.bytes.count) })
+        let again = try scrub(volume, step: 1, restarting: true)
+        #expect(again.damage.isEmpty)
+        #expect(again.records == result.records)
+        try volume.close()
+        let after = try fixture.snapshot()
+        for (name, bytes) in before where name.hasPrefix("segments/") {
+            #expect(after[name] == bytes, "\(name)")
+        }
+    }
+
+    /// One flipped bit anywhere, found when the volume is opened or while it is open, is found by one scrub, and after
+    /// what the scrub asked for nothing is left to be found, by it or by a check of all files.
+    @Test(arguments: [false, true]) func aFlippedBitAnywhereIsFoundAndMended(whileOpen: Bool) throws {
+        let fixture = try VolumeFixture()
+        let records = try filled(fixture)
+        let clean = try fixture.snapshot()
+        var generator = SeededGenerator(seed: 20_261)
+        // What is set aside for a full disk means nothing.
+        for name in clean.keys.sorted() where !name.hasPrefix("quarantine/") && name != "reserve" {
+            let size = try #require(clean[name]).count
+            var offsets = Set((0..<5).map { _ in Int.random(in: 0..<size, using: &generator) })
+            offsets.formUnion([40, 70, 4100, 4200, size - 1].filter { $0 < size })
+            for offset in offsets.sorted() {
+                try fixture.restore(clean)
+                let bit = UInt8(1) << UInt8.random(in: 0..<8, using: &generator)
+                let place = Comment(rawValue: "\(name) byte \(offset), mask \(bit)")
+                var volume: BlobVolume
+                if whileOpen {
+                    volume = try fixture.open()
+                    // What opening makes anew has other bytes.
+                    guard try fixture.segments().contains(String(name.dropFirst(9))) else {
+                        try volume.close()
+                        continue
+                    }
+                    try fixture.flip(name, at: UInt64(offset), bit)
+                } else {
+                    try fixture.flip(name, at: UInt64(offset), bit)
+                    volume = try fixture.open()
+                }
+                let found = try scrub(volume, records).damage + volume.mendedAtOpening
+                #expect(!found.isEmpty, place)
+                for record in records { #expect(try volume.read(record) == record.bytes, place) }
+                let rest = try scrub(volume, records).damage
+                #expect(rest.isEmpty, "\(place): \(rest)")
+                if volume.isLogDamaged {
+                    // What its peers do.
+                    try volume.resetLog(base: volume.logTail)
+                    try volume.noteLogRebuilt()
+                }
+                try volume.close()
+                let check = try fixture.check()
+                #expect(check.damage.isEmpty, "\(place): \(found) \(check.damage)")
+                volume = try fixture.open()
+                #expect(volume.openReport.damage.isEmpty, place)
+                #expect(!volume.isLogDamaged, place)
+                #expect(try scrub(volume).damage.isEmpty, place)
+                try volume.close()
+            }
+        }
+    }
+
+    @Test func theCursorOfEveryStepIsAPlaceToGoOnFrom() throws {
+        let fixture = try VolumeFixture()
+        let records = try filled(fixture)
+        let names = try fixture.segments()
+        let volume = try fixture.open()
+        var generator = SeededGenerator(seed: 7)
+        for name in names {
+            let size = try fixture.bytes("segments/" + name).count
+            for _ in 0..<3 {
+                try fixture.flip(
+                    "segments/" + name,
+                    at: UInt64.random(in: 0..<UInt64(size), using: &generator)
+                )
+            }
+        }
+        let found = try scrub(volume, records, step: 1, restarting: true).damage
+        #expect(!found.isEmpty)
+        let rest = try scrub(volume, records).damage
+        #expect(rest.isEmpty, "\(rest)")
+        for record in records { #expect(try volume.read(record) == record.bytes) }
+        try volume.close()
+    }
+
+    @Test func recordsThatAreAppendedMeanwhileDisturbNothing() throws {
+        let fixture = try VolumeFixture()
+        _ = try filled(fixture)
+        let volume = try fixture.open()
+        let scrubber = volume.makeScrubber()
+        var seed = 1000
+        while true {
+            let step = try scrubber.step(byteCount: 1)
+            #expect(step.damage.isEmpty, "\(step.damage)")
+            if step.isAtEnd { break }
+            seed += 1
+            try volume.commit([payload(seed, count: 900)])
+            if seed % 10 == 0 { try volume.appendBulk(payload(seed + 5000, count: 300_000)) }
+        }
+        #expect(try scrub(volume).damage.isEmpty)
+        try volume.close()
+    }
+
+    @Test func aSegmentThatSomebodyRemovedIsMissedAndItsPayloadsAreNoLongerCountedOn() throws {
+        let fixture = try VolumeFixture()
+        let more = (300..<306).map { payload($0, count: 900_000) }
+        let records = try filled(fixture) + more
+        let volume = try fixture.open()
+        // The first one is sealed by that.
+        for record in more { try volume.appendBulk(record) }
+        try volume.syncBulk()
+        let bulk = try #require(try fixture.segments().first { $0.hasSuffix(".bulk") })
+        try FileManager.default.removeItem(atPath: fixture.path("segments/" + bulk))
+        let found = try scrub(volume, records).damage
+        #expect(found.contains { $0.remedy == .compare })
+        for record in records { #expect(try volume.read(record) == record.bytes) }
+        #expect(try scrub(volume).damage.isEmpty)
+        try volume.close()
+    }
+
+    @Test func anEmptiedVolumeFails() throws {
+        let fixture = try VolumeFixture()
+        _ = try filled(fixture)
+        let volume = try fixture.open()
+        for name in ["volume.json", "volume.json.2", "segments"] {
+            try FileManager.default.removeItem(atPath: fixture.path(name))
+        }
+        #expect(throws: VolumeError.self) { try scrub(volume) }
+        #expect(volume.hasFailed)
+        #expect(!FileManager.default.fileExists(atPath: fixture.path("volume.json")))
+    }
+
+    @Test func aDiskThatGivesOnlyErrorsEndsTheWalk() throws {
+        let fixture = try VolumeFixture()
+        _ = try filled(fixture)
+        let faulty = FaultyDisk(try fixture.directory.disk())
+        let volume = try BlobVolume.open(faulty, options: fixture.options)
+        let rule = faulty.add(FaultRule(.inputOutputError, on: [.read], hitCount: nil))
+        #expect(throws: VolumeError.self) { try scrub(volume) }
+        faulty.remove(rule: rule)
+        #expect(try scrub(volume).damage.isEmpty)
+        try volume.close()
+    }
+}
