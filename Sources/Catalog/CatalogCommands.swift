@@ -18,6 +18,8 @@ package struct Conditions: Hashable, Sendable {
     /// The object was last modified in this second.
     package var ifLastModified: Timestamp?
     package var ifSize: UInt64?
+    /// Of a version that is to be removed: it has these tags still, and is not the newest of its key.
+    package var ifNoncurrentWithTags: [NamedValue]?
 
     package init(
         ifMatch: ETagMatch? = nil,

@@ -280,6 +280,15 @@ extension CatalogDecider {
             try conditions.check(on: found?.isDeleteMarker == true ? nil : found, key: address.key)
         }
         guard let row = found else { return .deleted(marker: nil, removed: nil) }
+        if let tags = conditions.ifNoncurrentWithTags {
+            let newest = try version(.newest, of: address.key, in: bucket, &draft)
+            guard newest?.id != row.id, row.tags == tags else {
+                throw StoreError(
+                    .preconditionFailed,
+                    "Version \(row.id) of \(quoted(address.key.bytes)) is the newest by now, or has other tags."
+                )
+            }
+        }
         try checkUnlocked(row, bypassesGovernance: bypassesGovernance, &draft)
         draft.remove(row)
         return .deleted(marker: nil, removed: row)

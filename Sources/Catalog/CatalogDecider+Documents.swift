@@ -13,11 +13,17 @@ extension CatalogDecider {
             switch write.change {
             case .keep: continue
             case .remove:
-                if let old { draft.remove(old) }
+                if let old {
+                    noteRemovedRoute(old, &draft)
+                    draft.remove(old)
+                }
             case .put(let body, let payload):
                 try RowLimits.check(document: write.key, body: body)
                 let row = DocumentRow(space: write.space, key: write.key, body: body, payload: payload)
-                if row != old { draft.put(row, replacing: old) }
+                if row != old {
+                    try noteRoute(row, isNew: old == nil, &draft)
+                    draft.put(row, replacing: old)
+                }
             }
         }
     }

@@ -31,6 +31,8 @@ package struct DecisionFailure: Error, Sendable {
 /// 5. The state hash is that of the catalog after every decision so far, pending ones included; so a row that
 ///    is removed or replaced is known exactly.
 /// 6. An unconditional write to a bucket that keeps history reads nothing from the index.
+/// 7. What changes a version brings its tasks for mirrors with it (`MirrorTask`); without mirrors that costs a look
+///    at an empty list.
 package struct CatalogDecider: Sendable {
     package private(set) var stateHash: StateHash
     package private(set) var lastSequence: UInt64
@@ -38,12 +40,16 @@ package struct CatalogDecider: Sendable {
     /// Every bucket, pending changes included.
     var buckets: [BucketName: BucketRow]
     var pending = PendingCatalog()
+    /// What goes into mirrors, pending changes included.
+    var mirrors: [MirrorID: MirrorRoute]
+    var bucketNames: [BucketID: BucketName] = [:]
 
-    package init(applied: AppliedState, buckets: [BucketRow]) {
+    package init(applied: AppliedState, buckets: [BucketRow], mirrors: [MirrorRoute] = []) {
         stateHash = applied.stateHash
         lastSequence = applied.lastVersionSequence
         lastTimestamp = applied.lastTimestamp
         self.buckets = Dictionary(buckets.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+        self.mirrors = Dictionary(mirrors.map { ($0.id, $0) }, uniquingKeysWith: { $1 })
     }
 
     /// Decisions that the index hasn't applied yet.
@@ -74,6 +80,7 @@ package struct CatalogDecider: Sendable {
         } catch {
             throw DecisionFailure(error: error, dependsOn: draft.dependsOn)
         }
+        addMirrorTasks(&draft)
         return take(draft, outcome)
     }
 
@@ -115,6 +122,7 @@ package struct CatalogDecider: Sendable {
             stateHash += draft.added
             stateHash -= draft.removed
             pending.record(made, bucket: draft.bucket)
+            for (id, route) in draft.routeChanges { mirrors[id] = route }
             entry = made
         }
         return Decision(
@@ -137,6 +145,12 @@ package struct EarlierOutcome: Sendable {
 
 /// A decision in the making.
 struct Draft {
+    /// What a decision does to a version.
+    struct VersionChange {
+        let change: MirrorTask.Change
+        let row: VersionRow
+    }
+
     let operation: OperationID
     /// Of the version that the decision makes, if it makes one.
     let id: VersionID
@@ -148,6 +162,9 @@ struct Draft {
     private(set) var dependsOn: UInt64?
     /// The bucket that the decision makes, changes or removes.
     private(set) var bucket: BucketName?
+    private(set) var versionChanges: [VersionChange] = []
+    /// Mirrors whose rules the decision makes, changes or (nil) removes.
+    var routeChanges: [(MirrorID, MirrorRoute?)] = []
 
     init(operation: OperationID, id: VersionID, time: Timestamp, reader: any CatalogReader) {
         self.operation = operation
@@ -161,16 +178,20 @@ struct Draft {
     }
 
     mutating func put(_ row: VersionRow) {
+        versionChanges.append(VersionChange(change: .made, row: row))
         added += StateHash(of: row)
         mutations.append(.putVersion(row))
     }
 
     mutating func replace(_ old: VersionRow, with row: VersionRow) {
+        versionChanges.append(VersionChange(change: .changed, row: row))
         removed += StateHash(of: old)
-        put(row)
+        added += StateHash(of: row)
+        mutations.append(.putVersion(row))
     }
 
     mutating func remove(_ row: VersionRow) {
+        versionChanges.append(VersionChange(change: .removed, row: row))
         removed += StateHash(of: row)
         mutations.append(.removeVersion(bucket: row.bucket, key: row.key, id: row.id))
     }

@@ -154,6 +154,8 @@ package enum BucketSettingName {
     package static let policy = "policy"
     package static let publicAccessBlock = "public-access-block"
     package static let requestPayment = "request-payment"
+    /// Which noncurrent versions are kept: a setting of our own, no API of S3 shows it.
+    package static let retention = "holdfast-retention"
     package static let tagging = "tagging"
     package static let website = "website"
 }
