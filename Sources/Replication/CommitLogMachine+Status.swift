@@ -1,3 +1,4 @@
+internal import BlobVolume
 package import StoreModel
 
 /// What the log is doing, for display and for error messages.
@@ -71,6 +72,14 @@ extension CommitLogMachine {
             obstacle: obstacle(missing: missing),
             missing: missing
         )
+    }
+
+    /// The last batch that a volume told this writer it has synced, or that it had when this writer began.
+    func acknowledged(by id: VolumeID) -> AcknowledgedBatch? {
+        guard let index = index(of: id), let sequence = volumes[index].durable,
+            let epoch = chain.epoch(of: sequence)
+        else { return nil }
+        return AcknowledgedBatch(epoch: epoch, sequence: sequence)
     }
 
     private func entry(for id: VolumeID) -> CommitLogStatus.Volume {

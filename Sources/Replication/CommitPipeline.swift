@@ -40,6 +40,7 @@ final class CommitPipeline: Sendable {
     /// An entry of the log itself: a snapshot note, a change of membership.
     struct SystemRequest: Sendable {
         let mutations: @Sendable (_ machine: borrowing CommitLogMachine) -> Result<SystemEntry, StoreError>
+        var pins: [ChunkPin] = []
         var submittedAt: UInt64 = 0
         let answer: @Sendable (Result<LogPosition, StoreError>) -> Void
     }
@@ -66,6 +67,8 @@ final class CommitPipeline: Sendable {
         /// Small payloads by the volumes that get them, until the batch is committed.
         var payloads: [(targets: VolumeMask, record: PayloadRecord)]
         let hasPayloads: Bool
+        /// Volumes that have all of those payloads once they have the batch.
+        let payloadHolders: VolumeMask
         /// Volumes that lack something the batch refers to.
         var incomplete: VolumeMask
         var acknowledged = VolumeMask()
@@ -73,6 +76,8 @@ final class CommitPipeline: Sendable {
         var isCommitted = false
         var waiters: [Waiter]
         var systemAnswer: (@Sendable (Result<LogPosition, StoreError>) -> Void)?
+        /// Keeps what the batch refers to from garbage collection, also when nobody waits for its outcome any more.
+        let pins: [ChunkPin]
         let builtAt: UInt64
 
         var hasNoWaiters: Bool { waiters.isEmpty && systemAnswer == nil }
@@ -132,6 +137,7 @@ final class CommitPipeline: Sendable {
     let logger: Logger
     let applier: WorkerThread
     let newest = NewestVersions()
+    let gate = GarbageGate()
     /// Told of a volume whose write or fsync failed.
     let onVolumeFailure = Mutex<(@Sendable (Int, String) -> Void)?>(nil)
 
@@ -154,7 +160,7 @@ final class CommitPipeline: Sendable {
         state = Mutex(
             State(
                 machine: CommitLogMachine(quorum: quorum),
-                onTheirWay: Array(repeating: [], count: volumes.slots.count)
+                onTheirWay: Array(repeating: [], count: VolumeSet.countMax)
             )
         )
         applier = WorkerThread(name: "hf-apply", costMax: 16)
@@ -241,6 +247,11 @@ final class CommitPipeline: Sendable {
         set { logMaskBits.store(newValue.bits, ordering: .releasing) }
     }
     var epoch: UInt64 { withState { $0.machine.currentEpoch } }
+    /// The last batch that a volume told this writer it has synced.
+    func acknowledged(by id: VolumeID) -> AcknowledgedBatch? {
+        withState { $0.machine.acknowledged(by: id) }
+    }
+
     var committedSequence: UInt64 { withState { $0.machine.committedSequence } }
     var appliedSequence: UInt64 { withState { $0.appliedSequence } }
     /// Volumes that have durably promised the present epoch.

@@ -178,7 +178,7 @@ extension CommitPipeline {
     /// The volume has its log back: its own signs of damage go, then what its peers recorded about it.
     private func noteRebuilt(_ index: Int, _ incarnation: UInt64) {
         let id = volumes.slots[index].id
-        for peer in volumes.slots.indices where peer != index {
+        for peer in volumes.present where peer != index {
             volumes.usableReplica(peer)?.clearFailure(of: id) { _ in }
         }
         perform(index, { $0.noteLogRebuilt(completion: $1) }) { machine in
@@ -249,11 +249,7 @@ extension CommitPipeline {
         hasPayloads: Bool,
         isComplete: Bool
     ) {
-        if isComplete, let replica = volumes.slots[index].replica,
-            replica.completeSequence + 1 == position.sequence
-        {
-            replica.setComplete(through: position.sequence)
-        }
+        if isComplete { volumes.slots[index].replica?.advanceComplete(to: position.sequence) }
         leave(
             Acknowledgement(
                 position: position,
@@ -272,8 +268,8 @@ extension CommitPipeline {
         state.onTheirWay[index].removeAll { $0 == position.sequence }
         if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
             state.batches[place].outstanding.remove(index)
-            // Payloads that ride along are placed on the log volumes: nobody else's word counts for them.
-            if acknowledgement.hasPayloads, logMask.contains(index) {
+            // Only the word of volumes that hold every payload of the batch counts for them.
+            if acknowledgement.hasPayloads, state.batches[place].payloadHolders.contains(index) {
                 state.batches[place].acknowledged.insert(index)
             }
         }

@@ -80,6 +80,8 @@ extension CommitPipeline {
     /// Ends the pipeline: what is not committed is answered as unknown, what is not in a batch as refused.
     func stop(_ reason: StoreError, _ state: inout State, _ work: inout [Work]) {
         guard state.stopReason == nil else { return }
+        // What is under way may still come true when the store is opened again: nothing of it is garbage.
+        gate.close()
         state.stopReason = reason
         hasStopped.store(true, ordering: .releasing)
         closeIntake(reason)

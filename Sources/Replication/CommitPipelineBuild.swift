@@ -100,6 +100,7 @@ extension CommitPipeline {
                     contents: BatchContents(
                         incomplete: entry.incomplete,
                         systemAnswer: request.answer,
+                        pins: request.pins,
                         membership: entry.membership
                     ),
                     &state
@@ -111,12 +112,35 @@ extension CommitPipeline {
 
     /// What a batch carries beside its entries.
     struct BatchContents {
-        var payloads: [(targets: VolumeMask, record: PayloadRecord)] = []
+        private(set) var payloads: [(targets: VolumeMask, record: PayloadRecord)] = []
+        private(set) var payloadHolders = VolumeMask.all
         var incomplete = VolumeMask()
         var waiters: [Waiter] = []
         var systemAnswer: (@Sendable (Result<LogPosition, StoreError>) -> Void)?
+        var pins: [ChunkPin] = []
         var membership: LogMembership?
         var lastDecision: UInt64 = 0
+
+        mutating func add(_ payload: PayloadRecord, to targets: VolumeMask, held: VolumeMask) {
+            payloads.append((targets, payload))
+            payloadHolders = payloadHolders.intersection(targets.union(held))
+        }
+    }
+
+    /// Where a chunk's copies are awaited. What belongs elsewhere since the chunk was written (a volume was added, or is
+    /// drained) is noted as missing there.
+    private func placement(of chunk: ChunkWrite, _ incomplete: inout VolumeMask, _ held: VolumeMask)
+        -> VolumeMask
+    {
+        let roster = volumes.roster
+        guard roster.version != chunk.placementVersion else { return chunk.placement }
+        let wanted = VolumeMask.of(roster.placementIndices(for: chunk.digest))
+        incomplete = incomplete.union(wanted.subtracting(held).subtracting(chunk.placement))
+        var awaited = chunk.placement
+        for index in awaited.subtracting(held).indices where roster.slots[index].role == .readOnly {
+            awaited.remove(index)
+        }
+        return awaited
     }
 
     private func buildBatch(_ state: inout State, _ work: inout [Work]) -> [CommitLogMachine.Action]? {
@@ -143,14 +167,16 @@ extension CommitPipeline {
                 contents.waiters.append(Waiter(answer: request.answer, result: result))
                 byteCount += 512 + entry.documentByteCount
                 for chunk in request.chunks {
+                    contents.pins.append(chunk.pin)
                     let held = chunk.holders.intersection(
                         chunk.needsBulkSync ? request.synced : chunk.holders
                     )
+                    let placement = placement(of: chunk, &contents.incomplete, held)
                     guard let payload = chunk.deferred else {
-                        contents.incomplete = contents.incomplete.union(chunk.placement.subtracting(held))
+                        contents.incomplete = contents.incomplete.union(placement.subtracting(held))
                         continue
                     }
-                    contents.payloads.append((chunk.placement.subtracting(held), payload))
+                    contents.add(payload, to: placement.subtracting(held), held: held)
                     byteCount += payload.bytes.count
                 }
             } else if dependsOn != nil, !contents.waiters.isEmpty {
@@ -253,9 +279,11 @@ extension CommitPipeline {
                 lastDecision: contents.lastDecision,
                 payloads: contents.payloads,
                 hasPayloads: !contents.payloads.isEmpty,
+                payloadHolders: contents.payloadHolders,
                 incomplete: contents.incomplete,
                 waiters: contents.waiters,
                 systemAnswer: contents.systemAnswer,
+                pins: contents.pins,
                 builtAt: clock.monotonicNanoseconds()
             )
         )

@@ -39,7 +39,7 @@ extension CommitPipeline {
     }
 
     private func smallPayloads(of batch: CommitBatch, missingOn target: Int) -> [Digest] {
-        guard let replica = volumes.usableReplica(target), replica.acceptsPayloads,
+        guard let replica = volumes.usableReplica(target), volumes.acceptsPayloads(target),
             let entries = try? CatalogEntryCodec.decode(batch.body)
         else { return [] }
         var digests: [Digest] = []
@@ -65,7 +65,7 @@ extension CommitPipeline {
             append(batch, payloads, copy)
             return
         }
-        let sources = [copy.source] + volumes.slots.indices.filter { $0 != copy.source && $0 != copy.target }
+        let sources = [copy.source] + volumes.present.filter { $0 != copy.source && $0 != copy.target }
         let holder = sources.lazy.compactMap { self.volumes.usableReplica($0) }
             .first { $0.presence(of: digest) != .absent }
         guard let holder else {

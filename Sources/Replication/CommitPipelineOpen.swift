@@ -103,7 +103,11 @@ extension CommitPipeline {
             throw error.storeError
         }
         let decider = try catalogCall { () throws(CatalogError) in
-            CatalogDecider(applied: catalog.applied, buckets: try catalog.buckets())
+            CatalogDecider(
+                applied: catalog.applied,
+                buckets: try catalog.buckets(),
+                mirrors: try MirrorRoute.all(in: catalog)
+            )
         }
         let applied = catalog.applied
         decide { state in
@@ -180,7 +184,7 @@ extension CommitPipeline {
             }
         }
         // Without an error nobody could be asked: the volumes that have it failed meanwhile, and nothing is damaged.
-        let problems = volumes.slots.indices.compactMap { index in
+        let problems = volumes.present.compactMap { index in
             volumes.problem(at: index).map { "\(volumes.slots[index].label): \($0)" }
         }
         throw StoreError(

@@ -27,4 +27,19 @@ package struct LatencyEstimate: Sendable {
         guard samples.count >= 16, let slowest = samples.max() else { return nil }
         return .nanoseconds(Int64(clamping: slowest))
     }
+
+    /// What nine of ten recent reads don't exceed; with few of them the mean, for one slow read may be all there is: who is
+    /// slow is asked last.
+    package var usual: Duration? {
+        if samples.count >= 16 { return percentile(90) }
+        return mean.map { .nanoseconds(Int64($0)) }
+    }
+
+    /// The latency that so many of a hundred recent samples don't exceed; nil without samples.
+    package func percentile(_ percent: Int) -> Duration? {
+        guard !samples.isEmpty else { return nil }
+        let sorted = samples.sorted()
+        let rank = min(sorted.count - 1, sorted.count * percent / 100)
+        return .nanoseconds(Int64(clamping: sorted[rank]))
+    }
 }

@@ -9,8 +9,15 @@ package final class LocalReplica: Replica {
     private let logThread: WorkerThread
     private let bulkThread: WorkerThread
     private let readThreads: [WorkerThread]
+    private let scrubThread: WorkerThread
+    private let garbageThread: WorkerThread
+    /// Where records ended at some moments, oldest first: how old a record is.
+    private let ages: Mutex<[(at: ContinuousClock.Instant, end: GarbageHorizon)]>
+    private let openedAt: GarbageHorizon
     private let nextReader = Atomic<Int>(0)
     private let latencies = Mutex(LatencyEstimate())
+    private let syncLatencies = Mutex(LatencyEstimate())
+    private let diskErrors = Atomic<UInt64>(0)
 
     package let id: VolumeID
     package let label: String
@@ -22,8 +29,12 @@ package final class LocalReplica: Replica {
         id = volume.identity.volumeID
         // It is not known what the damaged records were: everything is compared again before the volume is whole.
         if !volume.openReport.damage.isEmpty { volume.setComplete(through: 0) }
+        openedAt = volume.presentEnd
+        ages = Mutex([])
+        garbageThread = WorkerThread(name: "hf-gc", costMax: 16)
         logThread = WorkerThread(name: "hf-log", costMax: Self.logQueueBytesMax)
         bulkThread = WorkerThread(name: "hf-bulk", costMax: Self.bulkQueueBytesMax)
+        scrubThread = WorkerThread(name: "hf-scrub", costMax: 4)
         readThreads = (0..<Limits.readerThreadsPerVolume).map { _ in
             WorkerThread(name: "hf-read", costMax: Self.readQueueCountMax)
         }
@@ -38,8 +49,9 @@ package final class LocalReplica: Replica {
     // MARK: Writing
 
     package func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>) {
-        perform(on: logThread, cost: group.byteCount, completion) { volume throws(VolumeError) in
+        perform(on: logThread, cost: group.byteCount, completion) { [self] volume throws(VolumeError) in
             var outcome = GroupOutcome.whole
+            let start = ContinuousClock.now
             do throws(VolumeError) {
                 try volume.appendGroup(payloads: group.payloads, batch: group.batch)
             } catch {
@@ -51,6 +63,7 @@ package final class LocalReplica: Replica {
                 outcome = .batchOnly
             }
             try volume.syncLog()
+            syncLatencies.withLock { $0.record(ContinuousClock.now - start) }
             return outcome
         }
     }
@@ -126,6 +139,7 @@ package final class LocalReplica: Replica {
     }
 
     package func setComplete(through sequence: UInt64) { volume.setComplete(through: sequence) }
+    package func advanceComplete(to sequence: UInt64) { volume.advanceComplete(to: sequence) }
 
     // MARK: Reading
 
@@ -188,6 +202,30 @@ package final class LocalReplica: Replica {
         }
     }
 
+    // MARK: Scrub
+
+    package func makeScrubber(from cursor: ScrubCursor, through last: UInt32?) -> VolumeScrubber? {
+        volume.makeScrubber(from: cursor, through: last)
+    }
+
+    package func scrub(
+        _ scrubber: VolumeScrubber,
+        byteCount: UInt64,
+        completion: @escaping ReplicaCompletion<ScrubStep>
+    ) {
+        perform(on: scrubThread, cost: 1, completion) { _ throws(VolumeError) in
+            try scrubber.step(byteCount: byteCount)
+        }
+    }
+
+    package var mendedAtOpening: [ScrubDamage] { volume.mendedAtOpening }
+
+    package func noteLostBatch(at location: RecordLocation, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+            try volume.noteLostBatch(at: location)
+        }
+    }
+
     // MARK: State
 
     package var completeSequence: UInt64 { volume.completeSequence }
@@ -196,6 +234,8 @@ package final class LocalReplica: Replica {
     package var acceptsPayloads: Bool { !volume.hasFailed && !volume.isFull }
     package var space: VolumeSpace { volume.space }
 
+    package func hasRoom(for byteCount: UInt64?) -> Bool { volume.hasRoom(for: byteCount) }
+
     package func recheckRoom() {
         guard volume.isFull else { return }
         logThread.submit(cost: 1) { [volume] in volume.recheckRoom() }
@@ -203,6 +243,16 @@ package final class LocalReplica: Replica {
 
     package var waitingBulkBytes: Int { bulkThread.waitingCost }
     package var latency: LatencyEstimate { latencies.withLock { $0 } }
+    package var syncLatency: LatencyEstimate { syncLatencies.withLock { $0 } }
+    package var errorCount: UInt64 { diskErrors.load(ordering: .relaxed) }
+
+    package func probe(completion: @escaping ReplicaCompletion<Void>) {
+        let start = ContinuousClock.now
+        perform(on: reader(), cost: 1, completion) { [self] volume throws(VolumeError) in
+            try volume.probe()
+            latencies.withLock { $0.record(ContinuousClock.now - start) }
+        }
+    }
 
     package var busyDuration: Duration {
         ([logThread, bulkThread] + readThreads).map(\.busyDuration).max() ?? .zero
@@ -210,7 +260,9 @@ package final class LocalReplica: Replica {
 
     package func close(deadline: Duration) {
         bulkThread.stop()
+        scrubThread.stop()
         for thread in readThreads { thread.stop() }
+        garbageThread.stop()
         let closed = BlockingSignal()
         let isQueued = logThread.submit(cost: 1) { [volume] in
             // A volume that can't write down that it was closed is checked in full when it is opened again.
@@ -219,6 +271,31 @@ package final class LocalReplica: Replica {
         }
         if isQueued { _ = closed.wait(for: deadline) }
         logThread.stop()
+    }
+
+    // MARK: Garbage
+
+    package func collect<Value: Sendable>(
+        completion: @escaping ReplicaCompletion<Value>,
+        _ body: @escaping @Sendable (BlobVolume) throws(VolumeError) -> Value
+    ) {
+        perform(on: garbageThread, cost: 1, completion, body)
+    }
+
+    package func noteAge() {
+        let end = volume.presentEnd
+        ages.withLock { ages in
+            ages.append((.now, end))
+            if ages.count > Self.ageCountMax { ages.removeFirst(ages.count - Self.ageCountMax) }
+        }
+    }
+
+    private static let ageCountMax = 1024
+
+    package func horizon(grace: Duration) -> GarbageHorizon {
+        guard grace > .zero else { return volume.presentEnd }
+        let limit = ContinuousClock.now - grace
+        return ages.withLock { $0.last { $0.at <= limit }?.end } ?? openedAt
     }
 
     // MARK: Threads
@@ -240,10 +317,14 @@ package final class LocalReplica: Replica {
             "The volume's queue is full or closed; the replica is treated as lagging.",
             path: label
         )
-        let isQueued = thread.submit(cost: cost, cancelled: { completion(.failure(refused)) }) { [volume] in
+        let isQueued = thread.submit(cost: cost, cancelled: { completion(.failure(refused)) }) {
+            [volume, self] in
             do throws(VolumeError) {
                 completion(.success(try body(volume)))
             } catch {
+                if error.code == .failed || error.code == .inputOutput {
+                    diskErrors.wrappingAdd(1, ordering: .relaxed)
+                }
                 completion(.failure(error))
             }
         }

@@ -1,7 +1,8 @@
 internal import StoreModel
 internal import Synchronization
 
-/// Damaged and missing copies that wait for repair: bounded, each copy once, first found first served.
+/// Damaged and missing copies that wait for repair: bounded, each copy once. Chunks with the fewest good copies come
+/// first, among equals the one that was found first.
 ///
 /// What does not fit is dropped and counted; the next audit finds it again.
 final class RepairQueue: Sendable {
@@ -10,62 +11,107 @@ final class RepairQueue: Sendable {
         let volume: VolumeID
     }
 
-    private struct State {
+    private struct Line {
         var order: [Item] = []
         var head = 0
-        /// Waiting and running, by item: the finding that goes with it.
-        var findings: [Item: Finding] = [:]
-        var running = 0
+
+        mutating func popFirst() -> Item? {
+            guard head < order.count else { return nil }
+            defer {
+                head += 1
+                if head == order.count || head > 4096 {
+                    order.removeFirst(head)
+                    head = 0
+                }
+            }
+            return order[head]
+        }
+    }
+
+    private struct Waiting {
+        var finding: Finding
+        var level: Int
+        var isRunning = false
+    }
+
+    private struct State {
+        /// By the number of good copies that are left, up to `levelCount`.
+        var lines = [Line](repeating: Line(), count: RepairQueue.levelCount)
+        /// Waiting and running.
+        var items: [Item: Waiting] = [:]
+        /// Volumes by chunk, of the same items.
+        var volumes: [Digest: [VolumeID]] = [:]
+        var runningCount = 0
         var recent: [Finding] = []
         var counts = RepairCounts()
         var idleWorkers: [CheckedContinuation<Void, Never>] = []
         var idleWaiters: [CheckedContinuation<Void, Never>] = []
         var isClosed = false
+        var observer: (@Sendable (Finding) -> Void)?
     }
 
+    static let levelCount = 4
     private static let recentFindingCountMax = 1000
 
     private let state = Mutex(State())
 
+    /// Told of every finding when it is queued, and again when it has its outcome. Must not block.
+    func observe(_ observer: @escaping @Sendable (Finding) -> Void) {
+        state.withLock { $0.observer = observer }
+    }
+
+    /// Passes on a finding that needs no repair from here.
+    func report(_ finding: Finding) { state.withLock { $0.observer }?(finding) }
+
     /// Queues a copy for repair; one that is already waiting is not queued twice.
-    func add(_ finding: Finding) {
-        let item = Item(chunk: finding.chunk, volume: finding.volume)
-        let wakeUp = state.withLock { state -> CheckedContinuation<Void, Never>? in
-            guard !state.isClosed, state.findings[item] == nil else { return nil }
-            guard state.findings.count < Limits.repairQueueCountMax else {
+    /// - Parameter goodCopies: copies of the chunk that are thought to be good, this one and others that wait not
+    ///   counted.
+    /// - Returns: false when it was dropped.
+    @discardableResult
+    func add(_ finding: Finding, goodCopies: Int = levelCount) -> Bool {
+        guard let chunk = finding.chunk else { return true }
+        let item = Item(chunk: chunk, volume: finding.volume)
+        let (wakeUp, observer, isTaken) = state.withLock {
+            state -> (CheckedContinuation<Void, Never>?, (@Sendable (Finding) -> Void)?, Bool) in
+            guard !state.isClosed else { return (nil, nil, false) }
+            guard state.items[item] == nil else { return (nil, state.observer, true) }
+            guard state.items.count < Limits.repairQueueCountMax else {
                 state.counts.dropped += 1
-                return nil
+                return (nil, state.observer, false)
             }
-            state.findings[item] = finding
-            state.order.append(item)
-            return state.idleWorkers.popLast()
+            let level = min(max(goodCopies, 0), Self.levelCount - 1)
+            state.items[item] = Waiting(finding: finding, level: level)
+            state.lines[level].order.append(item)
+            // The others of the chunk are in more danger than they were thought to be.
+            for volume in state.volumes[chunk, default: []] {
+                let other = Item(chunk: chunk, volume: volume)
+                guard let waiting = state.items[other], !waiting.isRunning, waiting.level > level else {
+                    continue
+                }
+                state.items[other]?.level = level
+                state.lines[level].order.append(other)
+            }
+            state.volumes[chunk, default: []].append(finding.volume)
+            return (state.idleWorkers.popLast(), state.observer, true)
         }
+        observer?(finding)
         wakeUp?.resume()
+        return isTaken
     }
 
     /// The next item; waits while there is none, returns nil once closed.
     func next() async -> (Item, Finding)? {
         while true {
             let taken = state.withLock { state -> (item: (Item, Finding)?, isClosed: Bool) in
-                while state.head < state.order.count {
-                    let item = state.order[state.head]
-                    state.head += 1
-                    if state.head == state.order.count {
-                        state.order.removeAll(keepingCapacity: true)
-                        state.head = 0
-                    }
-                    if let finding = state.findings[item] {
-                        state.running += 1
-                        return ((item, finding), false)
-                    }
-                }
-                return (nil, state.isClosed)
+                (Self.take(&state), state.isClosed)
             }
             if let item = taken.item { return item }
-            if taken.isClosed { return nil }
+            if taken.isClosed || Task.isCancelled { return nil }
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 let resumeNow = state.withLock { state in
-                    if state.isClosed || state.head < state.order.count { return true }
+                    if state.isClosed || state.lines.contains(where: { $0.head < $0.order.count }) {
+                        return true
+                    }
                     state.idleWorkers.append(continuation)
                     return false
                 }
@@ -74,32 +120,55 @@ final class RepairQueue: Sendable {
         }
     }
 
-    func finish(_ item: Item, _ outcome: Finding.Outcome) {
-        let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>] in
-            state.running -= 1
-            if var finding = state.findings.removeValue(forKey: item) {
-                finding.outcome = outcome
-                state.recent.append(finding)
-                if state.recent.count > Self.recentFindingCountMax { state.recent.removeFirst() }
+    private static func take(_ state: inout State) -> (Item, Finding)? {
+        for level in state.lines.indices {
+            while let item = state.lines[level].popFirst() {
+                // It may stand in a line of more urgent ones as well, or be done.
+                guard let waiting = state.items[item], !waiting.isRunning, waiting.level == level else {
+                    continue
+                }
+                state.items[item]?.isRunning = true
+                state.runningCount += 1
+                return (item, waiting.finding)
             }
-            switch outcome {
-            case .repaired: state.counts.repaired += 1
-            case .unrepairable: state.counts.unrepairable += 1
-            case .failed: state.counts.failed += 1
-            case .pending: break
-            }
-            guard state.findings.isEmpty else { return [] }
-            defer { state.idleWaiters = [] }
-            return state.idleWaiters
         }
+        return nil
+    }
+
+    func finish(_ item: Item, _ outcome: Finding.Outcome) {
+        let (waiters, observer, closed) = state.withLock {
+            state -> ([CheckedContinuation<Void, Never>], (@Sendable (Finding) -> Void)?, Finding?) in
+            state.runningCount -= 1
+            let closed = Self.close(item, outcome, &state)
+            guard state.items.isEmpty else { return ([], state.observer, closed) }
+            defer { state.idleWaiters = [] }
+            return (state.idleWaiters, state.observer, closed)
+        }
+        if let closed { observer?(closed) }
         for waiter in waiters { waiter.resume() }
+    }
+
+    private static func close(_ item: Item, _ outcome: Finding.Outcome, _ state: inout State) -> Finding? {
+        switch outcome {
+        case .repaired, .mended: state.counts.repaired += 1
+        case .unrepairable: state.counts.unrepairable += 1
+        case .failed: state.counts.failed += 1
+        case .pending: break
+        }
+        guard var finding = state.items.removeValue(forKey: item)?.finding else { return nil }
+        state.volumes[item.chunk]?.removeAll { $0 == item.volume }
+        if state.volumes[item.chunk]?.isEmpty == true { state.volumes[item.chunk] = nil }
+        finding.outcome = outcome
+        state.recent.append(finding)
+        if state.recent.count > recentFindingCountMax { state.recent.removeFirst() }
+        return finding
     }
 
     /// Returns when nothing waits or runs.
     func awaitIdle() async {
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
             let resumeNow = state.withLock { state in
-                if state.findings.isEmpty || state.isClosed { return true }
+                if state.items.isEmpty || state.isClosed { return true }
                 state.idleWaiters.append(continuation)
                 return false
             }
@@ -119,10 +188,17 @@ final class RepairQueue: Sendable {
         for waiter in waiters { waiter.resume() }
     }
 
+    /// Volumes of a chunk whose copies wait for repair.
+    func volumes(of chunk: Digest) -> [VolumeID] { state.withLock { $0.volumes[chunk] ?? [] } }
+
+    func isWaiting(_ chunk: Digest, on volume: VolumeID) -> Bool {
+        state.withLock { $0.items[Item(chunk: chunk, volume: volume)] != nil }
+    }
+
     var counts: RepairCounts {
         state.withLock { state in
             var counts = state.counts
-            counts.waiting = state.findings.count
+            counts.waiting = state.items.count
             return counts
         }
     }

@@ -70,6 +70,8 @@ package protocol Replica: AnyObject, Sendable {
     func resetLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>)
     /// Notes that every payload of commits up to `sequence` is here; written with the next group.
     func setComplete(through sequence: UInt64)
+    /// The same for the next sequence, unless the watermark is elsewhere.
+    func advanceComplete(to sequence: UInt64)
     /// Records on this replica that a peer failed for good.
     func recordFailure(
         of peer: VolumeID,
@@ -88,6 +90,8 @@ package protocol Replica: AnyObject, Sendable {
     var acceptsPayloads: Bool { get }
     /// May ask the file system: for display, not for the way of a request.
     var space: VolumeSpace { get }
+    /// Whether so many more bytes leave the volume above its watermarks. Asks the file system, which costs next to nothing.
+    func hasRoom(for byteCount: UInt64?) -> Bool
     /// Looks, in the background, whether a full volume has room again.
     func recheckRoom()
     /// Bytes that wait to be written to the bulk segment.
@@ -95,6 +99,25 @@ package protocol Replica: AnyObject, Sendable {
     /// How long the oldest running job has been running.
     var busyDuration: Duration { get }
     var latency: LatencyEstimate { get }
+    /// Of groups made durable.
+    var syncLatency: LatencyEstimate { get }
+    /// Calls that failed because of the disk, since the volume was opened.
+    var errorCount: UInt64 { get }
+    /// Reads a little from the disk, to see whether it answers.
+    func probe(completion: @escaping ReplicaCompletion<Void>)
+
+    /// A walk over all of the volume's files; nil where there are none of this machine's.
+    func makeScrubber(from cursor: ScrubCursor, through last: UInt32?) -> VolumeScrubber?
+    /// One step of it, on a thread that serves nothing else.
+    func scrub(
+        _ scrubber: VolumeScrubber,
+        byteCount: UInt64,
+        completion: @escaping ReplicaCompletion<ScrubStep>
+    )
+    /// What opening the volume has put right by itself.
+    var mendedAtOpening: [ScrubDamage] { get }
+    /// A batch of its log is lost: the log ends in front of it, and does not vote until it is whole again.
+    func noteLostBatch(at location: RecordLocation, completion: @escaping ReplicaCompletion<Void>)
 
     /// Stops the threads and closes the volume. Returns when closed or when `deadline` has passed: a thread that
     /// is stuck in the kernel is left behind.

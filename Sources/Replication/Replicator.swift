@@ -19,6 +19,10 @@ package final class Replicator: Sendable {
         /// Between two looks for a volume that was absent at opening.
         package var arrivalProbeInterval = Limits.arrivalProbeInterval
         package var snapshots = SnapshotSchedule()
+        /// Between two looks whether a volume is still where it should be.
+        package var inspectionInterval = Limits.inspectionInterval
+        /// Copies in the background while clients are busy, in bytes a second.
+        package var moveRate = Limits.moveRateUnderLoad
 
         package init(storeID: StoreID, quorum: QuorumConfiguration) {
             self.storeID = storeID
@@ -29,20 +33,36 @@ package final class Replicator: Sendable {
     package let storeID: StoreID
     package let quorum: QuorumConfiguration
     package let volumes: VolumeSet
-    let placement: Placement
     let catalog: any CatalogStore
     let clock: any StoreClock
     let random: any RandomSource
     let timers: any Timers
     let logger: Logger
     let opener: VolumeOpener?
+    let inspector: VolumeInspector?
     let arrivalProbeInterval: Duration
     let snapshots: SnapshotSchedule
+    let inspectionInterval: Duration
+    let layoutState: Mutex<LayoutState>
+    /// Volumes that are being caught up: by one task at a time.
+    let catchingUp = Mutex<Set<Int>>([])
+    let fills = Mutex<[VolumeID: FillProgress]>([:])
+    let health = VolumeHealthBoard()
+    let pace: MovePace
+    /// Counts what clients ask for: background work makes room for them.
+    let clientTurns = Atomic<Int>(0)
     let verified = VerifiedRecently()
     let repairs = RepairQueue()
+    /// What clients do; whoever serves them tells it.
+    package let clientLoad = ClientLoad()
+    /// Of all repairs together, and of catching up.
+    package let repairBudget: WorkBudget
+    /// Asked when no volume has good bytes.
+    let rescue = Mutex<(any RescueSource)?>(nil)
     let pipeline: CommitPipeline
-    private let allIndices: [Int]
-    private let readTurn = Atomic<Int>(0)
+    package let garbage = GarbageCollector()
+    /// Begins anywhere: commands that make one read each would all ask the same volume.
+    private let readTurn: Atomic<Int>
     private let catalogThreads: [WorkerThread]
 
     init(
@@ -54,38 +74,44 @@ package final class Replicator: Sendable {
         random: any RandomSource,
         timers: any Timers,
         logger: Logger,
-        opener: VolumeOpener?
+        opener: VolumeOpener?,
+        inspector: VolumeInspector?
     ) {
         storeID = configuration.storeID
         quorum = configuration.quorum
         self.volumes = volumes
+        repairBudget = WorkBudget(
+            WorkBudget.Rates(
+                bytesPerSecond: 64_000_000,
+                operationsPerSecond: 1000,
+                isUnlimitedWhenIdle: true
+            ),
+            load: clientLoad,
+            clock: clock
+        )
         self.catalog = catalog
         self.pipeline = pipeline
         self.clock = clock
         self.random = random
+        readTurn = Atomic(Int(truncatingIfNeeded: random.next() >> 1))
         self.timers = timers
         self.logger = logger
         self.opener = opener
         arrivalProbeInterval = configuration.arrivalProbeInterval
         snapshots = configuration.snapshots
-        placement = Placement(
-            members: volumes.slots.map {
-                Placement.Member(volume: $0.id, weight: $0.weight, failureDomain: $0.failureDomain)
-            },
-            replicaCount: configuration.quorum.replicaCount
-        )
-        allIndices = Array(volumes.slots.indices)
+        self.inspector = inspector
+        inspectionInterval = configuration.inspectionInterval
+        pace = MovePace(clock, bytesPerSecond: configuration.moveRate)
+        volumes.setReplicaCount(configuration.quorum.replicaCount)
+        let founding = volumes.slots.map { ($0.id, $0.placementID) }
+        layoutState = Mutex(LayoutState(layout: VolumeLayout(founding: founding), body: nil))
         catalogThreads = (0..<Limits.catalogReaderThreadCount).map { _ in
             WorkerThread(name: "hf-catalog", costMax: Limits.catalogReadsWaitingMax)
         }
     }
 
     /// The volumes that should hold a chunk, best first.
-    func placementIndices(for digest: Digest) -> [Int] {
-        // With as many volumes as replicas every volume holds every chunk: nothing to compute.
-        guard allIndices.count > quorum.replicaCount else { return allIndices }
-        return placement.volumes(for: digest).compactMap { volumes.index(of: $0) }
-    }
+    func placementIndices(for digest: Digest) -> [Int] { volumes.placementIndices(for: digest) }
 
     /// Lets the threads end; reads of the catalog that wait are refused.
     func stopCatalogThreads() {
@@ -103,11 +129,12 @@ package final class Replicator: Sendable {
             "A volume failed; the store goes on without it.",
             metadata: ["volume": "\(volumes.slots[index].label)", "reason": "\(reason)"]
         )
+        let acknowledged = pipeline.acknowledged(by: volumes.slots[index].id)
         pipeline.volumeFailed(index)
         // Only a write or an fsync that failed makes the disk's word doubtful; a volume that lags, say, is merely out.
         guard volumes.slots[index].replica?.failure != nil else { return }
-        let failure = PeerFailure(epoch: pipeline.epoch, reason: reason)
-        for peer in volumes.slots.indices where peer != index {
+        let failure = PeerFailure(epoch: pipeline.epoch, reason: reason, acknowledged: acknowledged)
+        for peer in volumes.present where peer != index {
             volumes.usableReplica(peer)?.recordFailure(of: volumes.slots[index].id, failure) { _ in }
         }
     }

@@ -2,6 +2,7 @@ internal import BlobVolume
 internal import Catalog
 internal import Logging
 internal import StoreModel
+internal import Synchronization
 
 /// Bringing a volume that was away, or is new, to where every payload that should be on it is on it.
 ///
@@ -20,18 +21,44 @@ extension Replicator {
     /// Background work of a store that is open: repairs, and catching up whenever a volume lags.
     package func runMaintenance() async {
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.runRepairs() }
-            for index in self.volumes.slots.indices { group.addTask { await self.runCatchUp(index) } }
-            for index in self.volumes.slots.indices { group.addTask { await self.awaitArrival(index) } }
-            group.addTask { await self.finishReplacements() }
+            for _ in 0..<Limits.repairWorkerCount { group.addTask { await self.runRepairs() } }
+            group.addTask { await self.keepLayoutAligned() }
+            group.addTask { await self.keepLogSet() }
+            group.addTask { await self.noteAges() }
             group.addTask { await self.maintainSnapshots() }
+            group.addTask { await self.watchHealth() }
+            // Volumes that are added later get their share as soon as they are seen.
+            var started = 0
+            while !Task.isCancelled, !pipeline.isStopped {
+                for index in started..<max(started, volumes.slots.count) {
+                    group.addTask { await self.runCatchUp(index) }
+                    group.addTask { await self.watch(index) }
+                }
+                started = volumes.slots.count
+                do { try await clock.sleep(for: .milliseconds(50)) } catch { break }
+            }
+        }
+    }
+
+    /// A layout that was not in line with the volumes when the store was opened is brought in line.
+    private func keepLayoutAligned() async {
+        while !Task.isCancelled, !pipeline.isStopped {
+            do {
+                return try await alignLayout()
+            } catch {
+                logger.warning(
+                    "The layout of the volumes can't be written yet.",
+                    metadata: ["error": "\(error)"]
+                )
+            }
+            do { try await clock.sleep(for: .seconds(1)) } catch { return }
         }
     }
 
     /// One volume's share of the work: a volume that hangs holds up no other's catching up.
     private func runCatchUp(_ index: Int) async {
         var pause = Self.catchUpPauseMin
-        while !Task.isCancelled, !pipeline.isStopped {
+        while !Task.isCancelled, !pipeline.isStopped, !volumes.slots[index].isRemoved {
             volumes.slots[index].replica?.recheckRoom()
             if volumes.forgivable.contains(index) { await readmit(index) }
             if laggingVolumes().contains(index) {
@@ -52,8 +79,9 @@ extension Replicator {
     /// Volumes that are usable but not known to have everything.
     package func laggingVolumes() -> [Int] {
         let committed = pipeline.committedSequence
-        return volumes.slots.indices.filter { index in
+        return volumes.present.filter { index in
             guard let replica = volumes.usableReplica(index) else { return false }
+            if mustBeFilled(index) { return true }
             // What is on its way to it right now is no lag: under load the slowest volume always has something.
             let next = replica.completeSequence + 1
             return next <= committed && !pipeline.isOnItsWay(next, to: index)
@@ -61,17 +89,29 @@ extension Replicator {
         }
     }
 
-    /// Copies what a volume lacks.
+    /// Copies what a volume lacks. Who comes while somebody else is at it waits, and looks again.
     package func catchUp(_ index: Int) async -> CatchUpOutcome {
+        while !catchingUp.withLock({ $0.insert(index).inserted }) {
+            do {
+                try await clock.sleep(for: .milliseconds(20))
+            } catch {
+                return .incomplete(copied: 0, missing: 0, reasons: ["It is being caught up."])
+            }
+        }
+        defer { catchingUp.withLock { _ = $0.remove(index) } }
+        return await catchUpAlone(index)
+    }
+
+    private func catchUpAlone(_ index: Int) async -> CatchUpOutcome {
         var progress = CatchUpProgress()
         guard let replica = volumes.usableReplica(index) else {
             return .incomplete(copied: 0, missing: 0, reasons: [volumes.problem(at: index) ?? "not usable"])
         }
         do {
-            if replica.completeSequence < pipeline.baseSequence {
-                try await fillFromCatalog(index, replica, &progress)
+            if mustBeFilled(index) || replica.completeSequence < pipeline.baseSequence {
+                try await fill(index, replica, &progress)
             }
-            guard replica.completeSequence >= pipeline.baseSequence else {
+            guard !mustBeFilled(index), replica.completeSequence >= pipeline.baseSequence else {
                 return .incomplete(
                     copied: progress.copied,
                     missing: progress.missing,
@@ -86,8 +126,15 @@ extension Replicator {
                 guard next <= pipeline.committedSequence, !pipeline.isOnItsWay(next, to: index) else { break }
                 let batch = try await pipeline.batch(next)
                 for entry in try CatalogEntryCodec.decode(batch.body) {
-                    for payload in entry.mutations.flatMap(\.payloads) {
-                        try await copyMissing(of: payload.manifest, to: index, replica, &progress)
+                    for mutation in entry.mutations where !mutation.payloads.isEmpty {
+                        let before = progress
+                        for payload in mutation.payloads {
+                            try await copyMissing(of: payload.manifest, to: index, replica, &progress)
+                        }
+                        // What nothing refers to any more may be gone from every volume.
+                        if progress.missing > before.missing, try await !isNeeded(mutation) {
+                            (progress.missing, progress.reasons) = (before.missing, before.reasons)
+                        }
                     }
                 }
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
@@ -98,6 +145,13 @@ extension Replicator {
                 next += 1
             }
             try await syncIfNeeded(replica, &progress)
+            if progress.missing > 0, !Task.isCancelled {
+                // A batch may refer to what is dead by now, and nowhere any more: what counts is what is alive.
+                var again = CatchUpProgress()
+                again.copied = progress.copied
+                try await fill(index, replica, &again)
+                progress = again
+            }
         } catch {
             progress.miss("\(error)")
         }
@@ -116,8 +170,24 @@ extension Replicator {
         return .complete(copied: progress.copied)
     }
 
-    struct CatchUpProgress {
+    /// Whether what a mutation once put is still there.
+    private func isNeeded(_ mutation: CatalogMutation) async throws -> Bool {
+        let catalog = self.catalog
+        return try await readCatalog { reader in
+            switch mutation {
+            case .putVersion(let row):
+                let present = try reader.version(bucket: row.bucket, key: row.key, selector: .id(row.id))
+                return present?.payloads == row.payloads
+            case .putDocument(let row): return try reader.document(row.space, row.key)?.payload == row.payload
+            case .noteSnapshot(let note): return catalog.applied.snapshots.contains(note)
+            default: return false
+            }
+        }
+    }
+
+    struct CatchUpProgress: Sendable {
         var copied = 0
+        var copiedBytes: UInt64 = 0
         var missing = 0
         var reasons: [String] = []
         var hasUnsynced = false
@@ -128,52 +198,7 @@ extension Replicator {
         }
     }
 
-    /// Compares with every version of the catalog: for a volume that is further behind than the log reaches.
-    private func fillFromCatalog(_ index: Int, _ replica: any Replica, _ progress: inout CatchUpProgress)
-        async throws
-    {
-        let reader = try await currentCatalog()
-        let reached = pipeline.appliedSequence
-        var cursor: UInt64 = 0
-        while !Task.isCancelled {
-            let page = try reader.versions(afterSequence: cursor, limit: 256)
-            guard let last = page.last else { break }
-            for payload in page.flatMap(\.payloads) {
-                try await copyMissing(of: payload.manifest, to: index, replica, &progress)
-            }
-            cursor = last.id.sequence
-        }
-        for space in DocumentSpace.allCases {
-            try await fill(from: space, reader, index, replica, &progress)
-        }
-        for note in catalog.applied.snapshots {
-            try await copyMissing(of: note.manifest, to: index, replica, &progress)
-        }
-        guard progress.missing == 0, !Task.isCancelled else { return }
-        try await syncIfNeeded(replica, &progress)
-        replica.setComplete(through: reached)
-    }
-
-    /// The payloads that documents refer to: parts of uploads that are under way.
-    private func fill(
-        from space: DocumentSpace,
-        _ reader: any CatalogReader,
-        _ index: Int,
-        _ replica: any Replica,
-        _ progress: inout CatchUpProgress
-    ) async throws {
-        var last: [UInt8]?
-        while !Task.isCancelled {
-            let page = try reader.documents(space, after: last, limit: 256)
-            guard let end = page.last else { return }
-            for payload in page.compactMap(\.payload) {
-                try await copyMissing(of: payload.manifest, to: index, replica, &progress)
-            }
-            last = end.key
-        }
-    }
-
-    private func syncIfNeeded(_ replica: any Replica, _ progress: inout CatchUpProgress) async throws {
+    func syncIfNeeded(_ replica: any Replica, _ progress: inout CatchUpProgress) async throws {
         guard progress.hasUnsynced else { return }
         try await call(replica) { $0.syncBulk(completion: $1) }.get()
         progress.hasUnsynced = false
@@ -239,7 +264,7 @@ extension Replicator {
             }
         }
         switch await repair(digest, on: replica.id) {
-        case .repaired: progress.copied += 1
+        case .repaired, .mended: progress.copied += 1
         case .unrepairable: progress.miss("chunk \(digest): no volume has good bytes")
         case .failed(let reason): progress.miss("chunk \(digest): \(reason)")
         case .pending: progress.miss("chunk \(digest): pending")

@@ -35,9 +35,10 @@ extension Replicator {
         let involved = unsynced.reduce(VolumeMask()) { $0.union($1.placement) }
         guard !involved.isEmpty else { return involved }
         let needed = quorum.writeQuorum
+        let copies = unsynced.map(\.copies)
         let isEnough: @Sendable (VolumeMask) -> Bool = { succeeded in
             succeeded.count >= needed
-                && unsynced.allSatisfy { $0.holders.intersection(succeeded).count >= needed }
+                && copies.allSatisfy { $0.holders.intersection(succeeded).count >= needed }
         }
         let wait = QuorumWait(calls: involved, isEnough: isEnough)
         for index in involved.indices {

@@ -17,7 +17,8 @@ extension Replicator {
         random: any RandomSource,
         timers: any Timers,
         logger: Logger,
-        opener: VolumeOpener? = nil
+        opener: VolumeOpener? = nil,
+        inspector: VolumeInspector? = nil
     ) async throws -> (replicator: Replicator, didRebuildCatalog: Bool) {
         let pipeline = CommitPipeline(
             volumes: volumes,
@@ -37,7 +38,8 @@ extension Replicator {
             random: random,
             timers: timers,
             logger: logger,
-            opener: opener
+            opener: opener,
+            inspector: inspector
         )
         pipeline.onVolumeFailure.withLock { handler in
             handler = { [weak replicator] index, reason in replicator?.fail(index, reason: reason) }
@@ -47,6 +49,7 @@ extension Replicator {
             let didRebuild = try await pipeline.openCatalog(mustRebuild: mustRebuildCatalog) { note in
                 try await replicator.importSnapshot(note)
             }
+            try await replicator.openLayout()
             replicator.forgetFailures()
             try await replicator.settleMembership()
             return (replicator, didRebuild)
@@ -60,7 +63,9 @@ extension Replicator {
     /// this epoch was opened with them in mind.
     private func forgetFailures() {
         for id in pipeline.promisedVolumes {
-            for slot in volumes.slots where slot.id != id { slot.replica?.clearFailure(of: id) { _ in } }
+            for slot in volumes.slots where slot.id != id && !slot.isRemoved {
+                slot.replica?.clearFailure(of: id) { _ in }
+            }
         }
     }
 
@@ -68,7 +73,7 @@ extension Replicator {
     /// synced, and says by itself whether it may have lost something.
     private func reports() async throws -> [VolumeLogReport] {
         var reports: [(index: Int, report: ReplicaLogReport)] = []
-        for index in volumes.slots.indices {
+        for index in volumes.present {
             guard let replica = volumes.usableReplica(index) else { continue }
             switch await call(replica, { $0.logReport(completion: $1) }) {
             case .success(let report): reports.append((index, report))

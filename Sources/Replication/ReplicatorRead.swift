@@ -2,6 +2,7 @@ internal import BlobVolume
 internal import ContentHashing
 internal import Logging
 package import StoreModel
+internal import Synchronization
 
 extension Replicator {
     /// Reads verified bytes of one chunk: the healthiest replica first, the next one on damage or slowness. Copies
@@ -9,6 +10,7 @@ extension Replicator {
     /// - Parameter range: within the chunk; nil means all of it.
     /// - Throws: `StoreError` with `.dataUnavailable` when no replica has good bytes, `.deadlineExceeded`.
     package func read(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
+        clientTurns.wrappingAdd(1, ordering: .relaxed)
         let indices = placementIndices(for: digest)
         let turn = nextReadTurn()
         if let range, let bytes = readCached(digest, range, indices, turn) { return bytes }
@@ -25,34 +27,74 @@ extension Replicator {
             return answer.bytes
         } catch let error as ReadRace.NoGoodCopy {
             for failure in error.failures { noteReadFailure(failure, of: digest) }
+            if let bytes = await readStray(digest, range, but: indices, tried: error.failures) {
+                return bytes
+            }
             throw noCopyError(digest, indices, failures: error.failures)
         }
+    }
+
+    /// The last resort: copies where the chunk does not belong (any more).
+    private func readStray(
+        _ digest: Digest,
+        _ range: Range<Int>?,
+        but placement: [Int],
+        tried: [ReadRace.Failure]
+    )
+        async -> [UInt8]?
+    {
+        for replica in strayHolders(of: digest, but: placement) {
+            guard !tried.contains(where: { $0.replica.id == replica.id }) else { continue }
+            if case .success(let bytes) = await call(
+                replica,
+                { $0.read(digest, range: range, completion: $1) }
+            ) {
+                return bytes
+            }
+        }
+        return nil
     }
 
     /// Replicas that have the chunk by their index, best first: equally fast ones take turns.
     private func readCandidates(for digest: Digest, placement: [Int], _ turn: Int) -> [any Replica] {
         var holders: [(replica: any Replica, mean: Double)] = []
+        var isElsewhere = false
         for index in placement {
-            guard let replica = volumes.usableReplica(index) else { continue }
+            guard let replica = volumes.usableReplica(index) else {
+                isElsewhere = true
+                continue
+            }
             if replica.presence(of: digest) == .absent {
-                noteMissing(digest, on: index, foundBy: .read)
+                isElsewhere = true
+                // On a volume that is being filled it is no finding: the walk brings it.
+                if !mustBeFilled(index) { noteMissing(digest, on: index, foundBy: .read) }
             } else {
                 holders.append((replica, rank(replica)))
             }
         }
-        if holders.isEmpty {
-            for index in volumes.slots.indices where !placement.contains(index) {
-                guard let replica = volumes.usableReplica(index), replica.presence(of: digest) != .absent
-                else { continue }
-                holders.append((replica, rank(replica)))
-            }
-        }
-        if holders.isEmpty {
+        // Copies at places where the chunk belonged before: asked after those where it belongs now.
+        let others = isElsewhere ? strayHolders(of: digest, but: placement) : []
+        if holders.isEmpty, others.isEmpty {
             // A volume that can't be written any more may still be read: what verifies is good.
             return volumes.slots.compactMap(\.replica).filter {
                 $0.failure != nil && $0.presence(of: digest) != .absent
             }
         }
+        return ordered(holders, turn) + others
+    }
+
+    /// Usable volumes that have a chunk although it does not belong there, the fastest first.
+    private func strayHolders(of digest: Digest, but placement: [Int]) -> [any Replica] {
+        var holders: [(replica: any Replica, mean: Double)] = []
+        for index in volumes.present where !placement.contains(index) {
+            guard let replica = volumes.usableReplica(index), replica.presence(of: digest) != .absent
+            else { continue }
+            holders.append((replica, rank(replica)))
+        }
+        return holders.sorted { $0.mean < $1.mean }.map(\.replica)
+    }
+
+    private func ordered(_ holders: [(replica: any Replica, mean: Double)], _ turn: Int) -> [any Replica] {
         guard holders.count > 1 else { return holders.map(\.replica) }
         let best = holders.map(\.mean).min() ?? 0
         let fast = holders.filter { $0.mean <= best * 2 + 200_000 }.map(\.replica)
@@ -68,7 +110,13 @@ extension Replicator {
         -> [UInt8]?
     {
         guard range.upperBound <= Limits.logPayloadSizeMax, !placement.isEmpty else { return nil }
-        let first = placement[Int(UInt(bitPattern: turn) % UInt(placement.count))]
+        let start = Int(UInt(bitPattern: turn) % UInt(placement.count))
+        var first = placement[start]
+        let suspects = volumes.suspects
+        if suspects.contains(first) {
+            let order = placement[start...] + placement[..<start]
+            first = order.first { !suspects.contains($0) } ?? first
+        }
         var chosen: (any Replica)?
         for index in placement {
             guard let replica = volumes.usableReplica(index), replica.presence(of: digest) != .absent
@@ -81,7 +129,13 @@ extension Replicator {
     /// The mean latency in nanoseconds; a volume that seems to hang comes last.
     private func rank(_ replica: any Replica) -> Double {
         if replica.busyDuration > Limits.hangSuspicion { return .greatestFiniteMagnitude }
-        return replica.latency.mean ?? 0
+        if let index = volumes.index(of: replica.id), volumes.isTripped(index) {
+            return .greatestFiniteMagnitude
+        }
+        let mean = replica.latency.mean ?? 0
+        // Behind every healthy one, and in front of those that hang.
+        guard let index = volumes.index(of: replica.id), volumes.suspects.contains(index) else { return mean }
+        return mean + 1e12
     }
 
     private func noteReadFailure(_ failure: ReadRace.Failure, of digest: Digest) {
@@ -139,16 +193,32 @@ extension Replicator {
     }
 
     private func add(_ kind: Finding.Kind, _ digest: Digest, _ index: Int, _ source: Finding.Source) {
-        repairs.add(
+        queueRepair(
             Finding(
                 chunk: digest,
                 volume: volumes.slots[index].id,
                 kind: kind,
                 foundBy: source,
-                foundAt: clock.now(),
-                outcome: .pending
+                foundAt: clock.now()
             )
         )
+    }
+
+    /// Queues a copy for repair, the more urgent the fewer others are left.
+    /// - Returns: false when the queue had no room.
+    @discardableResult
+    package func queueRepair(_ finding: Finding) -> Bool {
+        guard let chunk = finding.chunk else { return true }
+        let waiting = repairs.volumes(of: chunk)
+        let good = placementIndices(for: chunk).count { index in
+            let id = volumes.slots[index].id
+            guard id != finding.volume, !waiting.contains(id), let replica = volumes.usableReplica(index)
+            else {
+                return false
+            }
+            return replica.presence(of: chunk) != .absent
+        }
+        return repairs.add(finding, goodCopies: good)
     }
 
     // MARK: Repair
@@ -175,7 +245,10 @@ extension Replicator {
             return .failed("the volume is not usable")
         }
         guard target.busyDuration < Limits.hangCertainty else { return .failed("the volume hangs") }
-        let others = volumes.slots.indices.filter { $0 != index }
+        guard volumes.slots[index].role != .readOnly || target.presence(of: digest) != .absent else {
+            return .failed("the volume is read-only")
+        }
+        let others = volumes.present.filter { $0 != index }
         let preferred = placementIndices(for: digest).filter { $0 != index }
         var badSources: [(index: Int, error: VolumeError)] = []
         for source in preferred + others.filter({ !preferred.contains($0) }) {
@@ -195,19 +268,38 @@ extension Replicator {
             // Noted only now that there are good bytes: copies that are all bad would be queued for ever.
             for (index, error) in badSources { note(error, of: digest, on: index, foundBy: .read) }
             let payload = PayloadRecord(digest: digest, bytes: bytes)
-            switch await call(target, { $0.repair(payload, completion: $1) }) {
-            case .success:
-                return .repaired(from: volumes.slots[source].id)
-            case .failure(let error):
-                if error.code == .failed { fail(index, reason: error.description) }
-                return .failed(error.description)
-            }
+            return await write(payload, to: index, target, from: volumes.slots[source].id)
         }
         // The copy itself may be good after all: what was found missing may have been written meanwhile.
         if case .success = await call(target, { $0.verify(digest, strict: true, completion: $1) }) {
-            return .repaired(from: volume)
+            return .repaired(from: volume, verifiedAt: clock.now())
         }
-        return .unrepairable
+        guard let bytes = await rescue.withLock({ $0 })?.bytes(of: digest), SHA256Hasher.hash(bytes) == digest
+        else { return .unrepairable }
+        return await write(PayloadRecord(digest: digest, bytes: bytes), to: index, target, from: nil)
+    }
+
+    /// Writes a good copy and reads it back: what was repaired is known to be good, not thought to be.
+    private func write(
+        _ payload: PayloadRecord,
+        to index: Int,
+        _ target: any Replica,
+        from source: VolumeID?
+    ) async -> Finding.Outcome {
+        if case .failure(let error) = await call(target, { $0.repair(payload, completion: $1) }) {
+            if error.code == .failed { fail(index, reason: error.description) }
+            return .failed(error.description)
+        }
+        if case .failure(let error) = await call(
+            target,
+            { $0.verify(payload.digest, strict: true, completion: $1) }
+        ) {
+            return .failed("the new copy does not verify: \(error.description)")
+        }
+        verified.insert(payload.digest, on: index, at: clock.now())
+        // What is cancelled has been done all the same.
+        try? await repairBudget.spend(bytes: UInt64(payload.bytes.count) * 2, operations: 2)
+        return source.map { .repaired(from: $0, verifiedAt: clock.now()) } ?? .mended
     }
 
     func unusable(_ index: Int) -> VolumeError {

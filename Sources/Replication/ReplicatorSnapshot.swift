@@ -88,7 +88,7 @@ extension Replicator {
             holders = holders.intersection(receipt.holders)
             if receipt.needsBulkSync { holders = holders.intersection(synced) }
         }
-        let incomplete = VolumeMask.of(volumes.slots.indices).subtracting(holders)
+        let incomplete = VolumeMask.of(volumes.present).subtracting(holders)
         let position = try await withCheckedThrowingContinuation { continuation in
             pipeline.submit(
                 CommitPipeline.SystemRequest(
@@ -96,6 +96,7 @@ extension Replicator {
                         let mutations = [CatalogMutation.noteSnapshot(note)]
                         return .success(.init(mutations: mutations, membership: nil, incomplete: incomplete))
                     },
+                    pins: receipts.map(\.pin),
                     answer: { continuation.resume(with: $0.mapError { $0 as any Error }) }
                 )
             )
@@ -155,7 +156,7 @@ extension Replicator {
 
     /// For a thread that must block: tries the replicas one after the other.
     private func readBlocking(_ digest: Digest) throws -> [UInt8] {
-        for index in placementIndices(for: digest) + Array(volumes.slots.indices) {
+        for index in placementIndices(for: digest) + volumes.present {
             guard let replica = volumes.usableReplica(index) else { continue }
             let signal = BlockingSignal()
             let answer = Mutex<[UInt8]?>(nil)

@@ -15,6 +15,10 @@ package struct ReplicatorStatus: Sendable {
         package let completeSequence: UInt64
         package let space: VolumeSpace?
         package let waitingBytes: Int
+        package let wish: VolumeRole
+        /// Chunks belong on it that no walk has found there yet.
+        package let mustBeFilled: Bool
+        package let isNew: Bool
     }
 
     package let storeID: StoreID
@@ -31,7 +35,7 @@ package struct ReplicatorStatus: Sendable {
 
     /// Volumes that hold every payload of every commit.
     package var wholeCount: Int {
-        volumes.count { $0.problem == nil && $0.completeSequence >= committed }
+        volumes.count { $0.problem == nil && !$0.mustBeFilled && $0.completeSequence >= committed }
     }
 }
 
@@ -40,6 +44,7 @@ extension Replicator {
         let (log, applied, batchCount) = pipeline.withState {
             ($0.machine.status, $0.appliedSequence, $0.batchSizes.total)
         }
+        let (slots, layout) = (volumes.slots, layout)
         return ReplicatorStatus(
             storeID: storeID,
             quorum: quorum,
@@ -48,8 +53,9 @@ extension Replicator {
             applied: applied,
             position: log.tail,
             obstacle: log.obstacle,
-            volumes: volumes.slots.enumerated().map { index, slot in
-                ReplicatorStatus.Volume(
+            volumes: volumes.present.map { index in
+                let slot = slots[index]
+                return ReplicatorStatus.Volume(
                     id: slot.id,
                     label: slot.label,
                     problem: volumes.problem(at: index),
@@ -57,7 +63,10 @@ extension Replicator {
                     isFull: slot.replica.map { $0.failure == nil && !$0.acceptsPayloads } ?? false,
                     completeSequence: slot.replica?.completeSequence ?? 0,
                     space: slot.replica?.space,
-                    waitingBytes: slot.replica?.waitingBulkBytes ?? 0
+                    waitingBytes: slot.replica?.waitingBulkBytes ?? 0,
+                    wish: slot.role,
+                    mustBeFilled: mustBeFilled(index),
+                    isNew: layout[slot.id]?.isNew ?? true
                 )
             },
             repairs: repairs.counts,
@@ -100,7 +109,7 @@ extension Replicator {
         return result
     }
 
-    private func copyState(of digest: Digest, on index: Int, check: CopyCheck) async -> CopyState {
+    func copyState(of digest: Digest, on index: Int, check: CopyCheck) async -> CopyState {
         guard let replica = volumes.usableReplica(index) else {
             return .unreachable(volumes.problem(at: index) ?? "not usable")
         }

@@ -10,8 +10,11 @@ package struct ChunkWrite: Sendable {
     let deferred: PayloadRecord?
     /// Volumes that should hold a copy.
     let placement: VolumeMask
+    /// The roster by which that was so.
+    let placementVersion: UInt64
     /// Where good copies stand; volumes that are slower than the quorum come in later.
     let copies: ChunkCopies
+    let pin: ChunkPin
     /// Volumes where a good copy stands now: durable, or appended to the bulk segment and synced by the commit.
     var holders: VolumeMask { copies.holders }
     /// Whether the commit must sync bulk segments before it may refer to this chunk.
@@ -20,11 +23,24 @@ package struct ChunkWrite: Sendable {
     package let isDuplicate: Bool
 }
 
+/// For as long as it lives garbage collection leaves a chunk alone. Only receipts and batches hold it: nothing that a timer
+/// keeps.
+final class ChunkPin: Sendable {
+    private let gate: GarbageGate
+    private let fingerprint: UInt64
+
+    init(_ digest: Digest, in gate: GarbageGate) {
+        self.gate = gate
+        fingerprint = digest.words.0
+        gate.pin(fingerprint)
+    }
+
+    deinit { gate.unpin(fingerprint) }
+}
+
 /// The volumes that have a good copy of a chunk, while more of them may get one.
 final class ChunkCopies: Sendable {
-    private let mask: Mutex<VolumeMask>
-
-    init(_ holders: VolumeMask) { mask = Mutex(holders) }
+    private let mask = Mutex(VolumeMask())
 
     var holders: VolumeMask { mask.withLock { $0 } }
     func insert(_ index: Int) { mask.withLock { $0.insert(index) } }
@@ -45,8 +61,13 @@ extension Replicator {
     /// - Parameter waitsForCommit: whether a small payload may stay in memory until the commit; false for the many
     ///   small payloads of one large object.
     package func write(_ payload: PayloadRecord, waitsForCommit: Bool = true) async throws -> ChunkWrite {
-        let indices = placementIndices(for: payload.digest)
+        clientTurns.wrappingAdd(1, ordering: .relaxed)
+        let roster = volumes.roster
+        let indices = roster.placementIndices(for: payload.digest)
         let placement = VolumeMask.of(indices)
+        // Before anybody is asked whether it has it: what is found from here on stays.
+        let pin = ChunkPin(payload.digest, in: pipeline.gate)
+        let copies = ChunkCopies()
         var holders = VolumeMask()
         var hasUnsynced = false
         for index in indices {
@@ -65,6 +86,7 @@ extension Replicator {
                 if await isGood(payload, on: replica, index) { holders.insert(index) }
             }
         }
+        for index in holders.indices { copies.insert(index) }
         let isDuplicate = holders.count >= quorum.writeQuorum
         let targets = VolumeMask.of(indices.filter { volumes.acceptsPayloads($0) }).subtracting(holders)
         guard holders.union(targets).count >= quorum.writeQuorum else {
@@ -77,12 +99,13 @@ extension Replicator {
                     length: payload.bytes.count,
                     deferred: targets.isEmpty ? nil : payload,
                     placement: placement,
-                    copies: ChunkCopies(holders),
+                    placementVersion: roster.version,
+                    copies: copies,
+                    pin: pin,
                     needsBulkSync: false,
                     isDuplicate: isDuplicate
                 )
             }
-            let copies = ChunkCopies(holders)
             try await fanOut(payload, to: targets, copies) { replica, completion in
                 replica.appendGroup(ReplicaGroup(payloads: [payload], batch: nil)) {
                     completion($0.map { _ in })
@@ -93,12 +116,13 @@ extension Replicator {
                 length: payload.bytes.count,
                 deferred: nil,
                 placement: placement,
+                placementVersion: roster.version,
                 copies: copies,
+                pin: pin,
                 needsBulkSync: false,
                 isDuplicate: isDuplicate
             )
         }
-        let copies = ChunkCopies(holders)
         try await fanOut(payload, to: targets, copies) { replica, completion in
             replica.appendBulk(payload, completion: completion)
         }
@@ -107,7 +131,9 @@ extension Replicator {
             length: payload.bytes.count,
             deferred: nil,
             placement: placement,
+            placementVersion: roster.version,
             copies: copies,
+            pin: pin,
             needsBulkSync: hasUnsynced || !targets.isEmpty,
             isDuplicate: isDuplicate
         )

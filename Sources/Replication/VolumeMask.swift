@@ -4,6 +4,8 @@ package struct VolumeMask: Sendable, Hashable, BitwiseCopyable {
 
     package init() {}
 
+    static let all = VolumeMask(bits: .max)
+
     package mutating func insert(_ index: Int) { bits |= 1 << UInt64(index) }
     package mutating func remove(_ index: Int) { bits &= ~(1 << UInt64(index)) }
     package func contains(_ index: Int) -> Bool { bits & (1 << UInt64(index)) != 0 }

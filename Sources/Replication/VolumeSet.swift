@@ -2,29 +2,34 @@ internal import BlobVolume
 package import StoreModel
 internal import Synchronization
 
-/// The volumes of a store as this process sees them: fixed places, some of them perhaps absent or failed.
+/// The volumes of a store as this process sees them: some of them perhaps absent or failed, some added or removed while
+/// it runs.
+///
+/// Invariants:
+/// 1. What is seen is a `VolumeRoster`, replaced as a whole: who reads it takes no lock, and what it saw stays as it was.
+/// 2. Rosters are kept for the life of the process, so that a reader may hold one for as long as it likes. They are small
+///    (a closed replica gives up its memory) and change when an administrator or a cable does something.
 package final class VolumeSet: Sendable {
     package struct Slot: Sendable {
         package let id: VolumeID
         package let label: String
         package let weight: Double
         package let failureDomain: String
-        /// Nil while the volume is not there; `problem` then says why. Never nil again once it was there.
-        package var replica: (any Replica)? { present ?? absence?.replica }
-        package var problem: String? {
-            guard let absence else { return presentProblem }
-            return absence.problem
-        }
-        private let present: (any Replica)?
-        private let presentProblem: String?
-        /// Set for a volume that could not be opened with the store.
-        fileprivate let absence: Absence?
+        /// The name under which chunks are placed: a replacement inherits it, so that nothing else moves.
+        package let placementID: VolumeID
+        /// Nil while the volume is not there; `problem` then says why.
+        package fileprivate(set) var replica: (any Replica)?
+        package fileprivate(set) var problem: String?
+        package fileprivate(set) var role = VolumeRole.active
+        /// Its place stays empty.
+        package fileprivate(set) var isRemoved = false
 
         package init(
             id: VolumeID,
             label: String,
             weight: Double = 1,
             failureDomain: String,
+            placementID: VolumeID? = nil,
             replica: (any Replica)?,
             problem: String?
         ) {
@@ -32,50 +37,30 @@ package final class VolumeSet: Sendable {
             self.label = label
             self.weight = weight
             self.failureDomain = failureDomain
-            present = replica
-            presentProblem = problem
-            absence = replica == nil ? Absence(problem ?? "The volume is not there.") : nil
+            self.placementID = placementID ?? id
+            self.replica = replica
+            self.problem = replica == nil ? problem ?? "The volume is not there." : problem
         }
-    }
-
-    /// The place of a volume that is not there, until it comes.
-    fileprivate final class Absence: Sendable {
-        private struct State {
-            var problem: String?
-            var replica: (any Replica)?
-            var isClosed = false
-        }
-
-        private let state: Mutex<State>
-
-        init(_ problem: String) { state = Mutex(State(problem: problem)) }
-
-        var replica: (any Replica)? { state.withLock { $0.replica } }
-        var problem: String? { state.withLock { $0.problem } }
-
-        func note(_ problem: String) {
-            state.withLock { if $0.replica == nil { $0.problem = problem } }
-        }
-
-        func end(with replica: any Replica) -> Bool {
-            state.withLock { state in
-                guard !state.isClosed, state.replica == nil else { return false }
-                state.replica = replica
-                state.problem = nil
-                return true
-            }
-        }
-
-        func close() { state.withLock { $0.isClosed = true } }
     }
 
     package static let countMax = 64
 
-    package let slots: [Slot]
-    private let indexByID: [VolumeID: Int]
+    private struct State {
+        /// All that ever were, the newest last: `current` points to it.
+        var rosters: [VolumeRoster]
+        var replicaCount: Int?
+        var isClosed = false
+    }
+
+    private let current: Atomic<Unmanaged<VolumeRoster>>
+    private let state: Mutex<State>
     private let failures = Mutex<[Int: String]>([:])
     /// The keys of `failures` as bits: what every write and read asks for takes no lock.
     private let failedBits = Atomic<UInt64>(0)
+    /// Volumes whose breaker is open: they get no payloads and are read last.
+    private let trippedBits = Atomic<UInt64>(0)
+    /// Volumes that are not healthy: read only where the others don't have it.
+    private let suspectBits = Atomic<UInt64>(0)
 
     /// - Throws: `StoreError` with `.invalidArgument` for too many volumes or one that is named twice.
     package init(_ slots: [Slot]) throws(StoreError) {
@@ -85,20 +70,172 @@ package final class VolumeSet: Sendable {
                 "\(slots.count) volumes: at most \(Self.countMax) are supported."
             )
         }
-        var indexByID: [VolumeID: Int] = [:]
-        for (index, slot) in slots.enumerated() {
-            guard indexByID.updateValue(index, forKey: slot.id) == nil else {
-                throw StoreError(
-                    .invalidArgument,
-                    "Volume \(slot.id) stands twice in the store's configuration."
-                )
-            }
+        for (index, slot) in slots.enumerated() where slots[..<index].contains(where: { $0.id == slot.id }) {
+            throw StoreError(
+                .invalidArgument,
+                "Volume \(slot.id) stands twice in the store's configuration."
+            )
         }
-        self.slots = slots
-        self.indexByID = indexByID
+        let roster = VolumeRoster(slots, version: 1, replicaCount: nil)
+        current = Atomic(Unmanaged.passUnretained(roster))
+        state = Mutex(State(rosters: [roster]))
     }
 
-    package func index(of id: VolumeID) -> Int? { indexByID[id] }
+    /// What there is now. `state` keeps every roster alive as long as this object, so the pointer is always good.
+    var roster: VolumeRoster { current.load(ordering: .acquiring).takeUnretainedValue() }
+    package var slots: [Slot] { roster.slots }
+    /// Indices of the volumes that were not removed.
+    package var present: [Int] { roster.present }
+    package var placementVersion: UInt64 { roster.version }
+
+    package func index(of id: VolumeID) -> Int? { roster.indexByID[id] }
+
+    /// The volumes that should hold a chunk, best first.
+    func placementIndices(for digest: Digest) -> [Int] { roster.placementIndices(for: digest) }
+
+    // MARK: Changes
+
+    /// - Parameter change: nil when nothing is to be changed.
+    @discardableResult
+    private func change<Value>(_ change: (inout State, VolumeRoster) -> (VolumeRoster?, Value)) -> Value {
+        state.withLock { state in
+            let (next, value) = change(&state, roster)
+            if let next {
+                state.rosters.append(next)
+                current.store(Unmanaged.passUnretained(next), ordering: .releasing)
+            }
+            return value
+        }
+    }
+
+    /// From here on chunks are placed on so many volumes.
+    func setReplicaCount(_ count: Int) {
+        change { state, roster in
+            state.replicaCount = count
+            return (VolumeRoster(roster.slots, version: roster.version + 1, replicaCount: count), ())
+        }
+    }
+
+    /// A volume that was absent is there.
+    /// - Returns: false when the set is being closed, or the place is taken: the caller lets go of the replica.
+    func admit(_ replica: any Replica, at index: Int) -> Bool {
+        change { state, roster in
+            var slot = roster.slots[index]
+            guard !state.isClosed, slot.replica == nil, !slot.isRemoved else { return (nil, false) }
+            slot.replica = replica
+            slot.problem = nil
+            return (roster.replacing(index, with: slot, replicaCount: state.replicaCount), true)
+        }
+    }
+
+    /// A volume that was there is gone.
+    /// - Returns: its replica, which the caller closes; nil when it was gone already.
+    func depart(_ index: Int, _ problem: String) -> (any Replica)? {
+        let left: (any Replica)? = change { state, roster in
+            var slot = roster.slots[index]
+            guard let replica = slot.replica else { return (nil, nil) }
+            slot.replica = nil
+            slot.problem = problem
+            return (roster.replacing(index, with: slot, replicaCount: state.replicaCount), replica)
+        }
+        // What the absent one did is no longer the point; `problem` says what is.
+        if left != nil { forgive(index) }
+        return left
+    }
+
+    /// Why an absent volume is absent still.
+    func noteAbsence(of index: Int, _ problem: String) {
+        change { state, roster in
+            var slot = roster.slots[index]
+            guard slot.replica == nil, slot.problem != problem else { return (nil, ()) }
+            slot.problem = problem
+            return (roster.replacing(index, with: slot, replicaCount: state.replicaCount), ())
+        }
+    }
+
+    /// A new volume, at the end.
+    /// - Throws: `StoreError` with `.conflict` when it is there already or this process has no place left.
+    func append(_ slot: Slot) throws(StoreError) -> Int {
+        let result: Result<Int, StoreError> = change { state, roster in
+            if roster.indexByID[slot.id] != nil {
+                let error = StoreError(.conflict, "Volume \(slot.id) is part of the store already.")
+                return (nil, .failure(error))
+            }
+            guard roster.slots.count < Self.countMax, !state.isClosed else {
+                let error = StoreError(
+                    .conflict,
+                    "This process has seen \(roster.slots.count) volumes, at most \(Self.countMax) are supported.",
+                    advice: "Restart it: volumes that were removed then count no more."
+                )
+                return (nil, .failure(error))
+            }
+            let next = VolumeRoster(
+                roster.slots + [slot],
+                version: roster.version + 1,
+                replicaCount: state.replicaCount
+            )
+            return (next, .success(roster.slots.count))
+        }
+        return try result.get()
+    }
+
+    /// The volume is no part of the store any more.
+    /// - Returns: its replica, which the caller closes.
+    func retire(_ index: Int, _ reason: String) -> (any Replica)? {
+        change { state, roster in
+            var slot = roster.slots[index]
+            let replica = slot.replica
+            guard !slot.isRemoved else { return (nil, nil) }
+            slot.replica = nil
+            slot.problem = reason
+            slot.isRemoved = true
+            return (roster.replacing(index, with: slot, replicaCount: state.replicaCount), replica)
+        }
+    }
+
+    /// What is wanted of the volumes; those that are not named are active.
+    func setRoles(_ roles: [VolumeID: VolumeRole]) {
+        change { state, roster in
+            var slots = roster.slots
+            var hasChanged = false
+            for index in slots.indices where !slots[index].isRemoved {
+                let role = roles[slots[index].id] ?? .active
+                hasChanged = hasChanged || slots[index].role != role
+                slots[index].role = role
+            }
+            guard hasChanged else { return (nil, ()) }
+            let next = VolumeRoster(slots, version: roster.version + 1, replicaCount: state.replicaCount)
+            return (next, ())
+        }
+    }
+
+    /// Nobody is admitted from here on.
+    func closeAdmission() { state.withLock { $0.isClosed = true } }
+
+    /// Whether a volume is left alone for a while, because it fails or hangs too often.
+    func isTripped(_ index: Int) -> Bool {
+        VolumeMask(bits: trippedBits.load(ordering: .acquiring)).contains(index)
+    }
+
+    func setTripped(_ index: Int, _ isTripped: Bool) {
+        state.withLock { _ in
+            var mask = VolumeMask(bits: trippedBits.load(ordering: .acquiring))
+            if isTripped { mask.insert(index) } else { mask.remove(index) }
+            trippedBits.store(mask.bits, ordering: .releasing)
+        }
+    }
+
+    var suspects: VolumeMask { VolumeMask(bits: suspectBits.load(ordering: .acquiring)) }
+
+    func setSuspect(_ index: Int, _ isSuspect: Bool) {
+        state.withLock { _ in
+            var mask = suspects
+            if isSuspect { mask.insert(index) } else { mask.remove(index) }
+            suspectBits.store(mask.bits, ordering: .releasing)
+        }
+    }
+
+    // MARK: Use
 
     /// The replica at an index, unless it is absent or has failed.
     package func usableReplica(_ index: Int) -> (any Replica)? {
@@ -109,8 +246,10 @@ package final class VolumeSet: Sendable {
         return replica
     }
 
+    /// Whether new payloads may be sent to a volume.
     package func acceptsPayloads(_ index: Int) -> Bool {
-        usableReplica(index)?.acceptsPayloads ?? false
+        guard slots[index].role != .readOnly, !isTripped(index) else { return false }
+        return usableReplica(index)?.acceptsPayloads ?? false
     }
 
     /// Why a volume is not usable; nil when it is.
@@ -132,18 +271,6 @@ package final class VolumeSet: Sendable {
         }
     }
 
-    /// A volume that was absent is there.
-    /// - Returns: false when the set is being closed: the caller lets go of the replica.
-    func admit(_ replica: any Replica, at index: Int) -> Bool {
-        slots[index].absence?.end(with: replica) ?? false
-    }
-
-    /// Why an absent volume is absent still.
-    func noteAbsence(of index: Int, _ problem: String) { slots[index].absence?.note(problem) }
-
-    /// Nobody is admitted from here on.
-    func closeAdmission() { for slot in slots { slot.absence?.close() } }
-
     /// Volumes that are out although they have no sticky failure: they lagged, or did not answer in time.
     var forgivable: [Int] {
         let out = failures.withLock { $0.keys.sorted() }
@@ -162,7 +289,7 @@ package final class VolumeSet: Sendable {
 
     package var usableMask: VolumeMask {
         var mask = VolumeMask()
-        for index in slots.indices where usableReplica(index) != nil { mask.insert(index) }
+        for index in present where usableReplica(index) != nil { mask.insert(index) }
         return mask
     }
 
@@ -173,6 +300,10 @@ package final class VolumeSet: Sendable {
         for index in indices where !acceptsPayloads(index) {
             if let problem = problem(at: index) {
                 reasons.append("\(slots[index].label): \(problem)")
+            } else if slots[index].role == .readOnly {
+                reasons.append("\(slots[index].label): read-only")
+            } else if isTripped(index) {
+                reasons.append("\(slots[index].label): it failed or hung too often of late")
             } else {
                 fullCount += 1
                 reasons.append("\(slots[index].label): full")

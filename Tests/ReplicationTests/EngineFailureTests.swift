@@ -131,6 +131,41 @@ import Testing
         await engine.close()
     }
 
+    /// Both disks answer every change with an error, so that neither volume can note its own failure: the third one's word
+    /// is all there is. Nothing that was acknowledged is lost, and the store opens again.
+    @Test(arguments: [[DiskOperation.write], [.sync], [.write, .sync]])
+    func twoVolumesThatCouldNotNoteTheirFailureAreOpenedAgain(failing: Set<DiskOperation>) async throws {
+        let fixture = try EngineFixture()
+        var engine = try await filled(fixture)
+        var acked: [Int] = []
+        for number in 0..<5 {
+            try await engine.put(
+                "a\(number)",
+                randomBytes(number % 2 == 0 ? 300 : 150_000, seed: UInt64(number))
+            )
+            acked.append(number)
+        }
+        for index in 1...2 {
+            engine.disk(index).add(FaultRule(.inputOutputError, on: failing, hitCount: nil))
+        }
+        for number in 0..<3 {
+            await #expect(throws: StoreError.self) { try await engine.put("lost\(number)", [UInt8(number)]) }
+        }
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open()
+        try await checkOld(engine)
+        for number in acked {
+            let bytes = randomBytes(number % 2 == 0 ? 300 : 150_000, seed: UInt64(number))
+            #expect(try await engine.get("a\(number)") == bytes)
+        }
+        try await engine.put("after", [9])
+        let reopened = engine
+        #expect(await engine.eventually { reopened.isWhole })
+        #expect(try await engine.objects.verify(repair: false).findingCount == 0)
+        await engine.close()
+    }
+
     @Test func manyWritersAreAllAnsweredWhenTheQuorumIsLost() async throws {
         let fixture = try EngineFixture()
         var engine = try await filled(fixture)

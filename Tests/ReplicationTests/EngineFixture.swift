@@ -86,7 +86,8 @@ final class EngineFixture {
         dyingAt: Int? = nil,
         snapshots: SnapshotSchedule = SnapshotSchedule(),
         prepare: (Int, FaultyDisk) -> Void = { _, _ in },
-        opener: Replicator.VolumeOpener? = nil
+        opener: Replicator.VolumeOpener? = nil,
+        inspector: Replicator.VolumeInspector? = nil
     ) async throws -> Engine {
         let trip = Trip()
         if let dyingAt { trip.arm(dyingAt) }
@@ -102,10 +103,14 @@ final class EngineFixture {
         let identities = try disks.values.map { try BlobVolume.readIdentity($0.faulty) }
         let promises = Dictionary(uniqueKeysWithValues: identities.map { ($0.volumeID, $0.promise) })
         let failures = identities.flatMap { $0.failed.map { $0 } }
-        let failed = Set(failures.filter { $0.value.epoch >= promises[$0.key] ?? 0 }.map(\.key))
+        let failed = Dictionary(
+            failures.filter { $0.value.epoch >= promises[$0.key] ?? 0 }.map { ($0.key, $0.value) },
+            uniquingKeysWith: PeerFailure.later
+        )
         for (index, disk) in disks {
             var options = options(for: index)
-            options.discardUnsynced = failed.contains(ids[index])
+            options.discardUnsynced = failed[ids[index]] != nil
+            options.acknowledged = failed[ids[index]]?.acknowledged
             opened[index] = try BlobVolume.open(disk.faulty, options: options)
         }
         for (index, disk) in disks { prepare(index, disk.faulty) }
@@ -123,6 +128,7 @@ final class EngineFixture {
             var configuration = Replicator.Configuration(storeID: storeID, quorum: quorum)
             configuration.arrivalProbeInterval = .milliseconds(5)
             configuration.snapshots = snapshots
+            configuration.inspectionInterval = .milliseconds(5)
             let (replicator, didRebuild) = try await Replicator.open(
                 configuration,
                 volumes: try VolumeSet(slots),
@@ -132,7 +138,8 @@ final class EngineFixture {
                 random: SystemRandom(),
                 timers: SystemTimers(),
                 logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
-                opener: opener
+                opener: opener,
+                inspector: inspector
             )
             isOpen = true
             return Engine(

@@ -1,0 +1,193 @@
+internal import BlobVolume
+internal import Catalog
+package import StoreModel
+
+/// Where an audit of the copies goes on.
+package struct AuditCursor: Hashable, Sendable {
+    package enum Phase: UInt8, Sendable { case versions = 0, documents, snapshots, done }
+
+    package var phase = Phase.versions
+    /// Of the last version that was looked at.
+    package var sequence: UInt64 = 0
+    package var space: UInt8 = 0
+    package var key: [UInt8] = []
+
+    package static let start = AuditCursor()
+    package init() {}
+}
+
+/// What one page of an audit came to.
+package struct AuditPage: Sendable {
+    package var payloadCount: UInt64 = 0
+    package var chunkCount: UInt64 = 0
+    package var goodCopyCount: UInt64 = 0
+    package var findings: [Finding] = []
+    /// Manifest nodes that no volume has good bytes of.
+    package var lostNodes: [Digest] = []
+}
+
+/// Chunks that an audit has looked at, in bounded memory; what is forgotten is looked at again.
+package struct AuditMemory: Sendable {
+    private static let countMax = 1 << 20
+    private var words: Set<UInt64> = []
+
+    package init() {}
+
+    mutating func insert(_ digest: Digest) -> Bool {
+        if words.count >= Self.countMax { words.removeAll(keepingCapacity: true) }
+        return words.insert(digest.words.3).inserted
+    }
+}
+
+/// The redundancy audit: every chunk and manifest node of every version, of every document's payload (parts of uploads),
+/// and of the catalog's snapshots has its copies, and has them where they belong.
+///
+/// It asks the indexes; that these tell the truth about the bytes is what the scrub of the volumes proves.
+extension Replicator {
+    /// Looks at one page.
+    package func audit(_ cursor: inout AuditCursor, _ memory: inout AuditMemory) async throws -> AuditPage {
+        var page = AuditPage()
+        var chunks: [Digest] = []
+        let payloads = try await nextPayloads(&cursor)
+        for payload in payloads {
+            page.payloadCount += 1
+            try await collect(payload, &chunks, &memory, &page)
+        }
+        page.chunkCount = UInt64(chunks.count)
+        var suspects: [Digest] = []
+        for chunk in chunks {
+            let (good, hasProblem) = look(at: chunk)
+            if hasProblem { suspects.append(chunk) } else { page.goodCopyCount += UInt64(good) }
+        }
+        guard !suspects.isEmpty else { return page }
+        // What was committed a moment ago may be on its way to the slowest volume.
+        await quiesce(within: .seconds(2))
+        for chunk in suspects { note(chunk, &page) }
+        return page
+    }
+
+    private func look(at chunk: Digest) -> (good: Int, hasProblem: Bool) {
+        let places = placementIndices(for: chunk)
+        let good = places.count { volumes.usableReplica($0)?.presence(of: chunk) ?? .absent != .absent }
+        return (good, good < places.count || !strays(of: chunk, places).isEmpty)
+    }
+
+    private func strays(of chunk: Digest, _ places: [Int]) -> [Int] {
+        guard places.count < volumes.slots.count else { return [] }
+        return volumes.slots.indices.filter { index in
+            !places.contains(index) && volumes.usableReplica(index)?.presence(of: chunk) ?? .absent != .absent
+        }
+    }
+
+    private func note(_ chunk: Digest, _ page: inout AuditPage) {
+        let places = placementIndices(for: chunk)
+        for index in places {
+            let kind: Finding.Kind
+            if let replica = volumes.usableReplica(index) {
+                guard replica.presence(of: chunk) == .absent else {
+                    page.goodCopyCount += 1
+                    continue
+                }
+                kind = .missing
+            } else {
+                kind = .unreadable
+            }
+            var finding = Finding(
+                chunk: chunk,
+                volume: volumes.slots[index].id,
+                kind: kind,
+                foundBy: .audit,
+                foundAt: clock.now()
+            )
+            if kind == .missing {
+                queueRepair(finding)
+            } else {
+                finding.outcome = .failed(volumes.problem(at: index) ?? "the volume is not usable")
+            }
+            page.findings.append(finding)
+        }
+        for index in strays(of: chunk, places) {
+            page.findings.append(
+                Finding(
+                    chunk: chunk,
+                    volume: volumes.slots[index].id,
+                    kind: .misplaced,
+                    foundBy: .audit,
+                    foundAt: clock.now(),
+                    // Too many copies endanger nothing; whoever moves copies takes them away.
+                    outcome: .mended
+                )
+            )
+        }
+    }
+
+    // MARK: What refers to chunks
+
+    private func nextPayloads(_ cursor: inout AuditCursor) async throws -> [ManifestReference] {
+        switch cursor.phase {
+        case .versions:
+            let after = cursor.sequence
+            let rows = try await readCatalog { try $0.versions(afterSequence: after, limit: 128) }
+            if let last = rows.last {
+                cursor.sequence = last.id.sequence
+            } else {
+                cursor.phase = .documents
+                cursor.space = DocumentSpace.allCases.first?.rawValue ?? 0
+            }
+            return rows.flatMap(\.payloads).map(\.manifest)
+        case .documents:
+            guard let space = DocumentSpace(rawValue: cursor.space) else {
+                cursor.phase = .snapshots
+                return []
+            }
+            let after = cursor.key.isEmpty ? nil : cursor.key
+            let rows = try await readCatalog { try $0.documents(space, after: after, limit: 128) }
+            if let last = rows.last {
+                cursor.key = last.key
+            } else {
+                cursor.key = []
+                let next = DocumentSpace.allCases.drop { $0 != space }.dropFirst().first
+                cursor.space = next?.rawValue ?? 0
+                if next == nil { cursor.phase = .snapshots }
+            }
+            return rows.compactMap(\.payload).map(\.manifest)
+        case .snapshots:
+            cursor.phase = .done
+            return catalog.applied.snapshots.map(\.manifest)
+        case .done:
+            return []
+        }
+    }
+
+    private func collect(
+        _ manifest: ManifestReference,
+        _ chunks: inout [Digest],
+        _ memory: inout AuditMemory,
+        _ page: inout AuditPage
+    ) async throws {
+        switch manifest {
+        case .inline(let entries):
+            for entry in entries where memory.insert(entry.digest) { chunks.append(entry.digest) }
+        case .tree(let root, _, _, _):
+            var stack = [root]
+            while let digest = stack.popLast() {
+                guard memory.insert(digest) else { continue }
+                chunks.append(digest)
+                let node: ManifestNode
+                do {
+                    node = try ManifestNode(decoding: try await read(digest, range: nil))
+                } catch let error as StoreError where error.code == .dataUnavailable {
+                    page.lostNodes.append(digest)
+                    continue
+                }
+                for entry in node.entries {
+                    if node.height > 0 {
+                        stack.append(entry.digest)
+                    } else if memory.insert(entry.digest) {
+                        chunks.append(entry.digest)
+                    }
+                }
+            }
+        }
+    }
+}
