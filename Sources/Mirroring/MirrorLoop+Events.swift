@@ -1,0 +1,183 @@
+internal import Catalog
+internal import Logging
+internal import StoreModel
+
+// What comes back, and what follows from it.
+extension MirrorLoop {
+    mutating func take(_ event: Event) async {
+        let now = worker.clock.monotonicNanoseconds()
+        switch event {
+        case .tick:
+            isTicking = false
+            mayReadAgain = true
+        case .probed(let result, let generation):
+            guard generation == setupGeneration else { return }
+            isProbing = false
+            switch result {
+            case .success(let keeps):
+                breaker.noteSuccess()
+                successCount += 1
+                if keepsVersions != keeps {
+                    keepsVersions = keeps
+                    worker.logger.info(
+                        "A mirror's backend answers.",
+                        metadata: ["mirror": "\(worker.name)", "keepsVersions": "\(keeps)"]
+                    )
+                }
+            case .failure(let error):
+                guard !(error is CancellationError) else { return }
+                note(Self.failure(error), now)
+            }
+        case .performed(let task, .success(let outcome)):
+            running.remove(task.sequence)
+            attempts[task.sequence] = nil
+            window.finish(task)
+            worker.pending.noteEnded(task)
+            breaker.noteSuccess()
+            budget.noteSuccess()
+            successCount += 1
+            lastProgress = now
+            let time = worker.clock.now()
+            worker.change { state in
+                state.doneCount += 1
+                state.sentBytes += outcome.bytes
+                state.lastSuccessAt = time
+            }
+        case .performed(let task, .failure(let error)):
+            running.remove(task.sequence)
+            await take(error, of: task, now)
+        }
+    }
+
+    private mutating func take(_ error: any Error, of task: MirrorTask, _ now: UInt64) async {
+        switch error {
+        case is CancellationError:
+            window.delay(task, until: now)
+        case let refusal as MirrorRefusal:
+            await giveUp(task, refusal.message, holdsKey: false)
+        case let failure as MirrorFailure:
+            note(failure, now)
+            let isAlive = successCount > (attempts[task.sequence]?.successesBefore ?? 0)
+            // A backend that does nothing at all says nothing about one task.
+            if !failure.isOfBackend || isAlive { attempts[task.sequence, default: Attempts()].counted += 1 }
+            attempts[task.sequence, default: Attempts()].successesBefore = successCount
+            let counted = attempts[task.sequence]?.counted ?? 0
+            if failure.kind == .rejected || counted >= worker.limits.attemptCountMax {
+                await giveUp(task, failure.description, holdsKey: keepsVersions == true)
+            } else {
+                delay(task, retryAfter: failure.retryAfter, now)
+            }
+        case let error as StoreError where error.code == .cancelled:
+            // The lease went to another worker, who goes on.
+            hasLease = false
+            window.delay(task, until: now)
+        case let error as StoreError:
+            await take(error, of: task, now)
+        default:
+            noteTrouble(error)
+            delay(task, retryAfter: nil, now)
+        }
+    }
+
+    /// The store itself could not do its part.
+    private mutating func take(_ error: StoreError, of task: MirrorTask, _ now: UInt64) async {
+        noteTrouble(error)
+        let isOfObject = [.dataUnavailable, .storeDamaged, .masterKeyUnavailable, .unsupportedFormat]
+            .contains(
+                error.code
+            )
+        if isOfObject { attempts[task.sequence, default: Attempts()].counted += 1 }
+        if attempts[task.sequence]?.counted ?? 0 >= worker.limits.attemptCountMax {
+            await giveUp(task, "\(error)", holdsKey: keepsVersions == true)
+        } else {
+            delay(task, retryAfter: nil, now)
+        }
+    }
+
+    private mutating func delay(_ task: MirrorTask, retryAfter: Duration?, _ now: UInt64) {
+        attempts[task.sequence, default: Attempts()].count += 1
+        let count = attempts[task.sequence]?.count ?? 1
+        var delay = worker.limits.backoff.delay(
+            failures: count,
+            retryAfter: retryAfter,
+            random: worker.random
+        )
+        if !budget.takeRetry() { delay = max(delay, worker.limits.backoff.cap / 2) }
+        window.delay(task, until: now &+ delay.nanoseconds)
+    }
+
+    private mutating func giveUp(_ task: MirrorTask, _ reason: String, holdsKey: Bool) async {
+        let letter = DeadLetter(
+            task: task,
+            holdsKey: holdsKey,
+            attemptCount: UInt32(clamping: (attempts[task.sequence]?.count ?? 0) + 1),
+            time: worker.clock.now(),
+            reason: reason
+        )
+        let key = MirrorKey.pending(worker.id, task.sequence)
+        do {
+            try await worker.store.write([
+                DocumentWrite(space: .outbox, key: key, expectation: .present, body: nil),
+                DocumentWrite(
+                    space: .outbox,
+                    key: MirrorKey.dead(worker.id, task.sequence),
+                    body: letter.body
+                ),
+                worker.lease.proof,
+            ])
+        } catch {
+            noteTrouble(error)
+            let now = worker.clock.monotonicNanoseconds()
+            return window.delay(task, until: now &+ worker.limits.backoff.cap.nanoseconds)
+        }
+        attempts[task.sequence] = nil
+        worker.pending.noteEnded(task)
+        lastProgress = worker.clock.monotonicNanoseconds()
+        if holdsKey { window.hold(TaskWindow.Name(task)) } else { window.finish(task) }
+        worker.change { $0.deadCount += 1 }
+        worker.logger.error(
+            "A task of a mirror was given up.",
+            metadata: [
+                "mirror": "\(worker.name)", "bucket": "\(task.bucketName)",
+                "key": "\(quoted(task.key.bytes))",
+                "version": "\(task.version)", "reason": "\(reason)",
+            ]
+        )
+    }
+
+    private mutating func note(_ failure: MirrorFailure, _ now: UInt64) {
+        let before = breaker.state
+        if failure.isOfBackend { breaker.noteFailure(failure, at: now, random: worker.random) }
+        show(failure.description)
+        guard breaker.state == .open, before != .open else { return }
+        worker.logger.warning(
+            "A mirror's backend does not work; it is left alone for a while.",
+            metadata: ["mirror": "\(worker.name)", "reason": "\(failure)"]
+        )
+    }
+
+    mutating func rest(after error: any Error) {
+        noteTrouble(error)
+        restsUntil = worker.clock.monotonicNanoseconds() &+ 1_000_000_000
+    }
+
+    func noteTrouble(_ error: any Error) {
+        guard !(error is CancellationError) else { return }
+        show("\(error)")
+    }
+
+    private func show(_ message: String) {
+        let time = worker.clock.now()
+        worker.change { state in
+            state.failureCount += 1
+            state.lastFailure = message
+            state.lastFailureAt = time
+        }
+    }
+
+    private static func failure(_ error: any Error) -> MirrorFailure {
+        guard let failure = error as? MirrorFailure else { return MirrorFailure(.fault, "\(error)") }
+        // The probe is about no object: whatever it was answered is about the backend.
+        return failure.isOfBackend ? failure : MirrorFailure(.fault, failure.message)
+    }
+}

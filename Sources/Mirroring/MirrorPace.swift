@@ -1,0 +1,38 @@
+package import StoreModel
+internal import Synchronization
+
+/// How fast a mirror may ask and send. Every request passes through here.
+package final class MirrorPace: Sendable {
+    private struct Budgets {
+        var requests: RateBudget
+        var bytes: RateBudget
+    }
+
+    private let budgets: Mutex<Budgets>
+    private let clock: any StoreClock
+
+    package init(_ settings: MirrorSettings, clock: any StoreClock) {
+        budgets = Mutex(
+            Budgets(
+                requests: RateBudget(perSecond: UInt64(settings.requestsPerSecond)),
+                bytes: RateBudget(perSecond: settings.bytesPerSecond)
+            )
+        )
+        self.clock = clock
+    }
+
+    func request() async throws {
+        let now = clock.monotonicNanoseconds()
+        try await rest(budgets.withLock { $0.requests.take(1, at: now) })
+    }
+
+    func bytes(_ count: Int) async throws {
+        let now = clock.monotonicNanoseconds()
+        try await rest(budgets.withLock { $0.bytes.take(Double(count), at: now) })
+    }
+
+    private func rest(_ duration: Duration) async throws {
+        guard duration > .zero else { return }
+        try await clock.sleep(for: duration)
+    }
+}

@@ -1,0 +1,152 @@
+package import Catalog
+package import Logging
+package import StoreModel
+internal import Synchronization
+
+/// A mirror as it stands.
+package struct MirrorStatus: Sendable {
+    package let row: MirrorRow
+    package let rules: [MirrorRule]
+    package let worker: MirrorWorkerState
+    package let pendingCount: UInt64
+    package let pendingBytes: UInt64
+    package let oldestPending: Timestamp?
+    package let deadCount: UInt64
+    /// Versions from before the mirror are not all queued yet.
+    package let isFillingUp: Bool
+
+    /// Everything that should be there is there, as far as the mirror's own account goes.
+    package var isUpToDate: Bool { pendingCount == 0 && deadCount == 0 && !isFillingUp }
+}
+
+/// The workers of all mirrors: one each, started and ended as mirrors come and go.
+package final class MirrorService: Sendable {
+    package let directory: MirrorDirectory
+    private let make: MirrorBackendMaker
+    private let limits: MirrorWorkerLimits
+    private let isAlone: Bool
+    private let logger: Logger
+    private let workers = Mutex<[MirrorID: MirrorWorker]>([:])
+
+    /// - Parameter isAlone: whether no other process can work on these mirrors: the store is locked.
+    package init(
+        _ directory: MirrorDirectory,
+        make: @escaping MirrorBackendMaker,
+        isAlone: Bool,
+        limits: MirrorWorkerLimits = MirrorWorkerLimits(),
+        logger: Logger
+    ) {
+        self.directory = directory
+        self.make = make
+        self.limits = limits
+        self.isAlone = isAlone
+        self.logger = logger
+    }
+
+    /// A backend of a mirror, for reading.
+    package func backend(of row: MirrorRow) throws -> any MirrorBackend {
+        try make(row.settings, try directory.credentials(of: row))
+    }
+
+    /// Works until the task is cancelled.
+    package func run() async {
+        _ = try? await directory.sweep()
+        await withDiscardingTaskGroup { group in
+            var generation: UInt64?
+            while !Task.isCancelled {
+                let found = directory.store.generation(of: .setting)
+                if found != generation, let rows = try? await directory.mirrors() {
+                    generation = found
+                    for row in rows {
+                        guard let worker = begin(row) else { continue }
+                        group.addTask { await worker.run() }
+                    }
+                }
+                do { try await directory.clock.sleep(for: .milliseconds(200)) } catch { break }
+            }
+            group.cancelAll()
+        }
+    }
+
+    /// Works on all mirrors, or one, until nothing is left that could be done now.
+    package func runUntilIdle(_ name: MirrorName? = nil) async throws {
+        try await directory.sweep()
+        let rows = try await directory.mirrors().filter { name == nil || $0.name == name }
+        await withDiscardingTaskGroup { group in
+            for row in rows {
+                guard let worker = begin(row) else { continue }
+                group.addTask { await worker.runUntilIdle() }
+            }
+        }
+    }
+
+    private func begin(_ row: MirrorRow) -> MirrorWorker? {
+        workers.withLock { workers in
+            guard workers[row.id]?.state.activity ?? .stopped == .stopped else { return nil }
+            let worker = MirrorWorker(
+                row,
+                store: directory.store,
+                make: make,
+                clock: directory.clock,
+                random: directory.random,
+                isAlone: isAlone,
+                limits: limits,
+                logger: logger
+            )
+            workers[row.id] = worker
+            return worker
+        }
+    }
+
+    private func worker(_ id: MirrorID) -> MirrorWorker? { workers.withLock { $0[id] } }
+
+    /// Tasks were put in between, or something has changed out there.
+    package func nudge(_ id: MirrorID) { worker(id)?.nudge() }
+
+    // MARK: Status
+
+    package func status() async throws -> [MirrorStatus] {
+        var list: [MirrorStatus] = []
+        let rows = try await directory.mirrors()
+        let known = Set(rows.map(\.id))
+        workers.withLock { workers in workers = workers.filter { known.contains($0.key) } }
+        for row in rows { list.append(try await status(of: row)) }
+        return list
+    }
+
+    package func status(of row: MirrorRow) async throws -> MirrorStatus {
+        let store = directory.store
+        let worker = worker(row.id)
+        let total = try await (worker?.pending ?? PendingCount()).total(row.id, store)
+        let dead = try await deadCount(row.id)
+        let backfill = try await store.document(.outbox, MirrorKey.backfill(row.id)).map {
+            try MirrorBackfill($0)
+        }
+        return MirrorStatus(
+            row: row,
+            rules: try await directory.route(row.id)?.rules ?? [],
+            worker: worker?.state ?? MirrorWorkerState(stopped: row.isPaused),
+            pendingCount: total.count,
+            pendingBytes: total.bytes,
+            oldestPending: total.oldest,
+            deadCount: dead,
+            isFillingUp: backfill?.isDone == false
+        )
+    }
+
+    private func deadCount(_ id: MirrorID) async throws -> UInt64 {
+        let prefix = MirrorKey.under(MirrorKey.deadPrefix, id)
+        return try await directory.store.read { reader in
+            var count: UInt64 = 0
+            try reader.forEachDocument(.outbox, prefix: prefix) { _ in
+                count += 1
+                return true
+            }
+            return count
+        }
+    }
+}
+
+extension MirrorWorkerState {
+    init(stopped isPaused: Bool) { activity = isPaused ? .paused : .stopped }
+}

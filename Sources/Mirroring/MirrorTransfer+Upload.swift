@@ -1,0 +1,241 @@
+internal import Catalog
+internal import ContentHashing
+internal import StoreModel
+
+// The bytes on their way: whole when they fit one part, else in parts that a later attempt goes on with.
+extension MirrorTransfer {
+    func upload(_ row: VersionRow, _ task: MirrorTask, _ key: String) async throws -> MirrorReceipt {
+        guard try !store.needsClientKey(row) else {
+            throw MirrorRefusal(
+                message:
+                    "The object is encrypted with a key of its client's (SSE-C), without which it can't be read."
+            )
+        }
+        let partSize = settings.partSize(for: row.size)
+        return row.size <= partSize
+            ? try await uploadWhole(row, key) : try await uploadInParts(row, task, key, partSize)
+    }
+
+    private func uploadWhole(_ row: VersionRow, _ key: String) async throws -> MirrorReceipt {
+        try await memory.with(max(Int(row.size), 64 << 10)) {
+            let bytes =
+                row.size == 0 ? [] : try await store.bytes(of: row, ByteRange(wholeOf: row.size))
+            let (md5, sha256) = (bytes.md5, SHA256Hasher.hash(bytes))
+            try check(sha256, of: row)
+            try await pace.request()
+            try await pace.bytes(bytes.count)
+            let receipt = try await backend.put(
+                key,
+                bytes,
+                md5: md5,
+                sha256: sha256,
+                MirrorMetadata.properties(of: row, sha256: sha256)
+            )
+            try await verify(receipt, row, md5, key)
+            return receipt
+        }
+    }
+
+    private func check(_ sha256: Digest, of row: VersionRow) throws(StoreError) {
+        guard let known = row.checksums.sha256, known != sha256 else { return }
+        throw StoreError(
+            .storeDamaged,
+            "The bytes of version \(row.id) have the SHA-256 \(sha256), not \(known) as when it was put."
+        )
+    }
+
+    private func verify(_ receipt: MirrorReceipt, _ row: VersionRow, _ md5: MD5Digest, _ key: String)
+        async throws
+    {
+        if settings.etagIsMD5, Self.isMD5(receipt.etag) {
+            guard receipt.etag == md5.hex else {
+                throw MirrorFailure(
+                    .mismatch,
+                    "It answered the ETag \(receipt.etag) for bytes with the MD5 \(md5.hex)."
+                )
+            }
+            return
+        }
+        try await verifySize(receipt, row, key)
+    }
+
+    /// For ETags that say nothing about the bytes; each request had a checksum that the backend has compared.
+    private func verifySize(_ receipt: MirrorReceipt, _ row: VersionRow, _ key: String) async throws {
+        try await pace.request()
+        guard let head = try await backend.head(key, version: keepsVersions ? receipt.versionID : nil) else {
+            throw MirrorFailure(.mismatch, "The object isn't there after its upload.")
+        }
+        guard head.size == row.size, head.properties.holdfastVersion == row.id else {
+            throw MirrorFailure(.mismatch, "It has \(head.size) bytes after an upload of \(row.size).")
+        }
+    }
+
+    // MARK: In parts
+
+    private func uploadInParts(_ row: VersionRow, _ task: MirrorTask, _ key: String, _ partSize: UInt64)
+        async throws
+        -> MirrorReceipt
+    {
+        let (upload, present) = try await openUpload(row, task, key, partSize)
+        let count = Int((row.size + upload.partSize - 1) / upload.partSize)
+        var parts: [MirrorPart?] = Array(repeating: nil, count: count)
+        try await withThrowingTaskGroup(of: MirrorPart.self) { group in
+            var next = 1
+            func start() {
+                guard next <= count else { return }
+                let number = next
+                next += 1
+                group.addTask {
+                    try await self.sendPart(number, of: row, upload, key, present[number])
+                }
+            }
+            for _ in 0..<Self.partsInFlightMax { start() }
+            while let part = try await group.next() {
+                parts[part.number - 1] = part
+                start()
+            }
+        }
+        try await pace.request()
+        let receipt = try await backend.complete(key, upload: upload.uploadID, parts.compactMap { $0 })
+        try await verifySize(receipt, row, key)
+        return receipt
+    }
+
+    private func sendPart(
+        _ number: Int,
+        of row: VersionRow,
+        _ upload: MirrorUpload,
+        _ key: String,
+        _ present: MirrorPart?
+    ) async throws -> MirrorPart {
+        let offset = UInt64(number - 1) * upload.partSize
+        let range = try ByteRange(offset: offset, length: upload.partSize, of: row.size)
+        return try await memory.with(Int(range.length)) {
+            let bytes = try await store.bytes(of: row, range)
+            let md5 = bytes.md5
+            if let present, present.size == range.length, present.etag == md5.hex { return present }
+            try await pace.request()
+            try await pace.bytes(bytes.count)
+            let part = try await backend.putPart(
+                key,
+                upload: upload.uploadID,
+                number: number,
+                bytes,
+                md5: md5,
+                sha256: SHA256Hasher.hash(bytes)
+            )
+            guard !settings.etagIsMD5 || !Self.isMD5(part.etag) || part.etag == md5.hex else {
+                throw MirrorFailure(
+                    .mismatch,
+                    "It answered the ETag \(part.etag) for part \(number) with the MD5 \(md5.hex)."
+                )
+            }
+            return part
+        }
+    }
+
+    /// The upload that an earlier attempt has begun, with the parts that are there; or a new one, noted before its first
+    /// part is sent.
+    private func openUpload(_ row: VersionRow, _ task: MirrorTask, _ key: String, _ partSize: UInt64)
+        async throws -> (
+            MirrorUpload, [Int: MirrorPart]
+        )
+    {
+        if let known = try await MirrorUpload.load(id, task.sequence, from: store) {
+            if known.version == row.id {
+                do {
+                    try await pace.request()
+                    let parts = try await backend.parts(key, upload: known.uploadID)
+                    return (known, Dictionary(parts.map { ($0.number, $0) }, uniquingKeysWith: { $1 }))
+                } catch let failure as MirrorFailure where failure.kind == .noUpload {
+                    // It was ended or thrown away there: begin again.
+                }
+            } else {
+                try await backend.abort(key, upload: known.uploadID)
+            }
+        }
+        let sha256: Digest
+        if let known = row.checksums.sha256 {
+            sha256 = known
+        } else {
+            sha256 = try await digest(of: row, partSize)
+        }
+        try await pace.request()
+        let uploadID = try await backend.startUpload(key, MirrorMetadata.properties(of: row, sha256: sha256))
+        let upload = MirrorUpload(uploadID: uploadID, partSize: partSize, version: row.id)
+        try await store.write([upload.creation(id, task.sequence)])
+        return (upload, [:])
+    }
+
+    /// Of an object that was put in parts, or is encrypted, nobody knows it yet.
+    private func digest(of row: VersionRow, _ pieceSize: UInt64) async throws -> Digest {
+        var hasher = SHA256Hasher()
+        var offset: UInt64 = 0
+        while offset < row.size {
+            let range = try ByteRange(offset: offset, length: pieceSize, of: row.size)
+            let piece = try await memory.with(Int(range.length)) { try await store.bytes(of: row, range) }
+            piece.withUnsafeBytes { hasher.update($0) }
+            offset += range.length
+        }
+        return hasher.finish()
+    }
+}
+
+/// An upload in parts that is under way in a backend: format version 1 (1), part size (8), version (16), its id there.
+struct MirrorUpload: Hashable, Sendable {
+    let uploadID: String
+    let partSize: UInt64
+    let version: VersionID
+
+    private static let format: UInt8 = 1
+
+    static func load(
+        _ id: MirrorID,
+        _ sequence: UInt64,
+        from store: any MirrorStore
+    ) async throws -> MirrorUpload? {
+        guard let row = try await store.document(.outbox, MirrorKey.upload(id, sequence)) else { return nil }
+        return try? MirrorUpload(row)
+    }
+
+    init(uploadID: String, partSize: UInt64, version: VersionID) {
+        self.uploadID = uploadID
+        self.partSize = partSize
+        self.version = version
+    }
+
+    private init(_ row: DocumentRow) throws(ByteReader.Failure) {
+        var reader = ByteReader(row.body)
+        let format = try reader.read(UInt8.self)
+        guard format == Self.format else { throw ByteReader.Failure("it has format \(format)") }
+        partSize = try reader.read(UInt64.self)
+        version = VersionID(sequence: try reader.read(UInt64.self), nonce: try reader.read(UInt64.self))
+        uploadID = try reader.readText()
+        try reader.finish()
+        guard partSize > 0 else { throw ByteReader.Failure("parts without bytes") }
+    }
+
+    func creation(_ id: MirrorID, _ sequence: UInt64) -> DocumentWrite {
+        var writer = ByteWriter(capacity: 128)
+        writer.write(Self.format)
+        writer.write(partSize)
+        writer.write(version.sequence)
+        writer.write(version.nonce)
+        writer.write(text: uploadID)
+        return DocumentWrite(space: .outbox, key: MirrorKey.upload(id, sequence), body: writer.bytes)
+    }
+
+    func removal(_ id: MirrorID, _ sequence: UInt64) -> DocumentWrite {
+        DocumentWrite(space: .outbox, key: MirrorKey.upload(id, sequence), body: nil)
+    }
+}
+
+extension MirrorStore {
+    func document(_ space: DocumentSpace, _ key: [UInt8]) async throws -> DocumentRow? {
+        try await read { reader in try reader.document(space, key) }
+    }
+}
+
+extension [UInt8] {
+    var md5: MD5Digest { withUnsafeBytes { MD5Hasher.hash($0) } }
+}

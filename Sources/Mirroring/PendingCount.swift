@@ -1,0 +1,88 @@
+internal import Catalog
+internal import StoreModel
+internal import Synchronization
+
+/// How many tasks wait for a mirror, and how many bytes: counted once, then kept in step, so that a status is at hand
+/// whatever the length of the queue.
+final class PendingCount: Sendable {
+    struct Total: Hashable, Sendable {
+        var count: UInt64 = 0
+        var bytes: UInt64 = 0
+        /// Of the first one: when it was decided.
+        var oldest: Timestamp?
+    }
+
+    private struct State {
+        var total = Total()
+        /// Tasks below are in the total.
+        var countedBelow: UInt64 = 0
+        var isCounting = false
+        /// Ended while a page is being read.
+        var endedMeanwhile: Set<UInt64> = []
+        var era: UInt64 = 0
+    }
+
+    private static let pageSize = 1000
+    private let state = Mutex(State())
+
+    func noteEnded(_ task: MirrorTask) {
+        state.withLock { state in
+            if state.isCounting { state.endedMeanwhile.insert(task.sequence) }
+            guard task.sequence < state.countedBelow else { return }
+            state.total.count -= min(1, state.total.count)
+            state.total.bytes -= min(task.size, state.total.bytes)
+        }
+    }
+
+    /// Tasks were put in between: count anew.
+    func reset() {
+        state.withLock { state in
+            state.era += 1
+            (state.total, state.countedBelow) = (Total(), 0)
+        }
+    }
+
+    func total(_ id: MirrorID, _ store: any MirrorStore) async throws -> Total {
+        let prefix = MirrorKey.under(MirrorKey.pendingPrefix, id)
+        while true {
+            let begun = state.withLock { state -> (UInt64, UInt64)? in
+                guard !state.isCounting else { return nil }
+                state.isCounting = true
+                return (state.countedBelow, state.era)
+            }
+            // Someone else is counting: what is known so far has to do.
+            guard let (from, era) = begun else { break }
+            let page: [MirrorTask]
+            do {
+                page = try await store.read { reader in
+                    try reader.documents(
+                        .outbox,
+                        prefix: prefix,
+                        from: prefix + MirrorKey.bytes(from),
+                        limit: Self.pageSize
+                    ).map { try MirrorTask($0) }
+                }
+            } catch {
+                state.withLock { ($0.isCounting, $0.endedMeanwhile) = (false, []) }
+                throw error
+            }
+            let isAtEnd = state.withLock { state in
+                defer { (state.isCounting, state.endedMeanwhile) = (false, []) }
+                guard state.era == era else { return false }
+                for task in page where !state.endedMeanwhile.contains(task.sequence) {
+                    state.total.count += 1
+                    state.total.bytes += task.size
+                }
+                if let last = page.last { state.countedBelow = last.sequence &+ 1 }
+                return page.count < Self.pageSize
+            }
+            if isAtEnd { break }
+        }
+        var total = state.withLock { $0.total }
+        let first = try await store.read { reader in
+            try reader.documents(.outbox, prefix: prefix, limit: 1).first.map { try MirrorTask($0) }
+        }
+        total.oldest = first?.time
+        return total
+    }
+}

@@ -1,0 +1,128 @@
+import BlobVolume
+import Catalog
+import Encryption
+import Foundation
+import HoldfastNode
+import Logging
+import Mirroring
+import ObjectService
+import StoreModel
+import StoreTestKit
+
+/// A store in a directory of its own, with a mirror into a `StrictBackend`.
+final class MirrorFixture {
+    let path: String
+    private(set) var store: LocalStore
+    let backend: StrictBackend
+    let clock = HurriedClock()
+    let random: SeededRandom
+    let bucket: BucketName
+    let mirror: MirrorName
+    var limits = MirrorWorkerLimits()
+
+    static var options: LocalStore.Options {
+        var options = LocalStore.Options()
+        options.volume.logSegmentSizeMin = 256 << 10
+        options.volume.logSegmentSizeMax = 1 << 20
+        options.volume.reserveBytes = 1 << 20
+        return options
+    }
+
+    init(keepsVersions: Bool = true, seed: UInt64 = 1, versioning: VersioningState = .enabled) async throws {
+        path = FileManager.default.temporaryDirectory.path + "/holdfast-mirror-\(UUID().uuidString)"
+        _ = try await LocalStore.create(path, options: Self.options.volume)
+        store = try await LocalStore.open(path, Self.options)
+        backend = StrictBackend(keepsVersions: keepsVersions, seed: seed)
+        random = SeededRandom(seed: seed)
+        bucket = try BucketName("models")
+        mirror = try MirrorName("offsite")
+        _ = try await store.objects.createBucket(bucket, versioning: versioning)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    var objects: ObjectStore { store.objects }
+    var directory: MirrorDirectory {
+        MirrorDirectory(MirroredStore(objects: objects), clock: clock, random: SystemRandom())
+    }
+
+    func close() async throws { try await store.close() }
+
+    func reopen(rebuilding: Bool = false) async throws {
+        try await store.close()
+        var options = Self.options
+        options.rebuildsCatalog = rebuilding
+        store = try await LocalStore.open(path, options)
+    }
+
+    @discardableResult
+    func add(rules: [MirrorRule] = [MirrorRule()], partSize: Int = 5 << 20) async throws -> MirrorRow {
+        var settings = MirrorSettings(endpoint: try MirrorEndpoint("https://s3.example.org"), bucket: "b")
+        settings.partSize = partSize
+        settings.concurrency = 8
+        return try await directory.add(
+            mirror,
+            settings,
+            rules: rules,
+            MirrorCredentials(accessKey: "key", secret: "secret")
+        )
+    }
+
+    func service() -> MirrorService {
+        MirrorService(
+            directory,
+            make: { [backend] _, _ in backend },
+            isAlone: true,
+            limits: limits,
+            logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+        )
+    }
+
+    /// Works until nothing is left.
+    @discardableResult
+    func drain() async throws -> MirrorStatus {
+        let service = service()
+        try await service.runUntilIdle()
+        return try await service.status(of: try await directory.mirror(mirror))
+    }
+
+    @discardableResult
+    func put(_ key: String, _ bytes: [UInt8], tags: [NamedValue] = []) async throws -> VersionRow {
+        try await objects.put(
+            PutRequest(bucket: bucket, key: try ObjectKey(key), tags: tags),
+            body: BufferByteSource(bytes)
+        )
+    }
+
+    func address(_ key: String, _ selector: VersionSelector = .newest) throws -> VersionAddress {
+        VersionAddress(bucket: bucket, key: try ObjectKey(key), selector: selector)
+    }
+
+    func delete(_ key: String, _ selector: VersionSelector = .newest) async throws {
+        _ = try await objects.delete(try address(key, selector))
+    }
+
+    /// The tasks that wait, oldest first.
+    func tasks() async throws -> [MirrorTask] {
+        try await objects.documents(.outbox, prefix: MirrorKey.pendingPrefix).map { try MirrorTask($0) }
+    }
+
+    /// What the backend's history of a key must be: of each version, or nil for a delete marker, the bytes' count and id.
+    func expectedHistory(_ key: String) async throws -> [VersionID?] {
+        try await objects.history(bucket: bucket, key: try ObjectKey(key)).reversed().map {
+            $0.isDeleteMarker ? nil : $0.id
+        }
+    }
+
+    func mirroredHistory(_ key: String) -> [VersionID?] {
+        backend.history("models/" + key).map { $0.isMarker ? nil : $0.properties.holdfastVersion }
+    }
+}
+
+func noise(_ count: Int, _ seed: UInt64) -> [UInt8] {
+    let random = SeededRandom(seed: seed)
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + 8)
+    while bytes.count < count { withUnsafeBytes(of: random.next()) { bytes.append(contentsOf: $0) } }
+    return Array(bytes.prefix(count))
+}
