@@ -43,6 +43,12 @@ protocol ChunkFeed: AnyObject {
 /// 2. At most `countMax` pieces are in memory: those that are read ahead and the one that the taker has. Each that is
 ///    read ahead beyond the first needs a share of the allowance.
 final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
+    /// A stretch to be read, and where its chunk begins in the object.
+    private struct Piece: Sendable {
+        let slice: ChunkSlice
+        let chunkStart: UInt64
+    }
+
     private struct Ahead {
         let task: Task<[UInt8], any Error>
         let hasShare: Bool
@@ -53,11 +59,24 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
     private let shared: SharedAllowance
     private var cursor: ManifestCursor<Storage>
     /// What is left of the chunk that the cursor gave last.
-    private var rest: ChunkSlice?
+    private var rest: Piece?
     private var ahead: [Ahead] = []
 
-    init(_ cursor: ManifestCursor<Storage>, storage: Storage, countMax: Int, shared: SharedAllowance) {
+    private let rescue: ChunkRescue?
+    /// Where the next slice of the cursor starts in the object.
+    private var offset: UInt64
+
+    init(
+        _ cursor: ManifestCursor<Storage>,
+        storage: Storage,
+        countMax: Int,
+        shared: SharedAllowance,
+        offset: UInt64 = 0,
+        rescue: ChunkRescue? = nil
+    ) {
         self.cursor = cursor
+        self.offset = offset
+        self.rescue = rescue
         self.storage = storage
         self.countMax = countMax
         self.shared = shared
@@ -72,10 +91,12 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
 
     func next() async throws -> [UInt8]? {
         if ahead.isEmpty {
-            guard let slice = try await nextSlice() else { return nil }
+            guard let piece = try await nextPiece() else { return nil }
             // The last chunk, or the only one: nothing comes after it that could be read meanwhile.
-            if isAtEnd { return try await readVerified(slice, from: storage) }
-            start(slice, hasShare: false)
+            if isAtEnd {
+                return try await readOrRescue(piece.slice, at: piece.chunkStart, from: storage, rescue)
+            }
+            start(piece, hasShare: false)
         }
         try await fill()
         let first = ahead.removeFirst()
@@ -89,16 +110,27 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
 
     private var isAtEnd: Bool { rest == nil && cursor.isAtEnd }
 
-    private func nextSlice() async throws -> ChunkSlice? {
-        var slice = rest
+    private func nextPiece() async throws -> Piece? {
+        var piece = rest
         rest = nil
-        if slice == nil { slice = try await cursor.next() }
-        guard let slice else { return nil }
+        if piece == nil, let slice = try await cursor.next() {
+            // Where a chunk starts in the object counts for a rescue only; a feed of sealed bytes has no such place.
+            piece = Piece(
+                slice: slice,
+                chunkStart: rescue == nil ? 0 : offset - UInt64(slice.range.lowerBound)
+            )
+            offset += UInt64(slice.range.count)
+        }
+        guard let piece else { return nil }
+        let slice = piece.slice
         // Counted from the chunk's start: no block is read for two pieces.
         let end = (slice.range.lowerBound / Limits.readPieceSizeMax + 1) * Limits.readPieceSizeMax
-        guard end < slice.range.upperBound else { return slice }
-        rest = ChunkSlice(chunk: slice.chunk, range: end..<slice.range.upperBound)
-        return ChunkSlice(chunk: slice.chunk, range: slice.range.lowerBound..<end)
+        guard end < slice.range.upperBound else { return piece }
+        func part(_ range: Range<Int>) -> Piece {
+            Piece(slice: ChunkSlice(chunk: slice.chunk, range: range), chunkStart: piece.chunkStart)
+        }
+        rest = part(end..<slice.range.upperBound)
+        return part(slice.range.lowerBound..<end)
     }
 
     private func fill() async throws {
@@ -109,11 +141,11 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
                 hasShare = true
             }
             do {
-                guard let slice = try await nextSlice() else {
+                guard let piece = try await nextPiece() else {
                     if hasShare { shared.give() }
                     return
                 }
-                start(slice, hasShare: hasShare)
+                start(piece, hasShare: hasShare)
             } catch {
                 if hasShare { shared.give() }
                 throw error
@@ -121,9 +153,28 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
         }
     }
 
-    private func start(_ slice: ChunkSlice, hasShare: Bool) {
-        let task = Task { [storage] in try await readVerified(slice, from: storage) }
+    private func start(_ piece: Piece, hasShare: Bool) {
+        let (slice, chunkStart) = (piece.slice, piece.chunkStart)
+        let task = Task { [storage, rescue] in
+            try await readOrRescue(slice, at: chunkStart, from: storage, rescue)
+        }
         ahead.append(Ahead(task: task, hasShare: hasShare))
+    }
+}
+
+private func readOrRescue(
+    _ slice: ChunkSlice,
+    at chunkStart: UInt64,
+    from storage: some ReplicatedStorage,
+    _ rescue: ChunkRescue?
+) async throws -> [UInt8] {
+    do {
+        return try await readVerified(slice, from: storage)
+    } catch {
+        guard let rescue, (error as? StoreError)?.code == .dataUnavailable,
+            let chunk = await rescue.chunk(slice.chunk, at: chunkStart, storage)
+        else { throw error }
+        return [UInt8](chunk[slice.range])
     }
 }
 

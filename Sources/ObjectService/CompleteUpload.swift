@@ -37,7 +37,11 @@ extension ObjectStore {
         _ upload: MultipartUpload,
         _ storage: Storage
     ) async throws -> VersionRow {
+        // A part may be put anew, or the upload be ended by someone else, while this one goes on with what it has listed.
+        let hold = storage.hold()
+        defer { withExtendedLifetime(hold) {} }
         let parts = try await listedParts(request, upload)
+        hold?.attach(parts.map(\.payload.manifest))
         let size = try checkSizes(of: parts, expected: request.size)
         try await refuseEarly(request.upload.bucket, request.upload.key, request.conditions)
         try await ensureDurable(parts.map(\.payload), storage)

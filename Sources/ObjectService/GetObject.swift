@@ -35,8 +35,9 @@ extension ObjectStore {
         range: RequestedRange = .whole,
         clientKey: EncryptionKey? = nil
     ) async throws -> ObjectReader {
+        let hold = storage.hold()
         let version = try await readableVersion(address)
-        return try read(version, range: range, clientKey: clientKey)
+        return try read(version, range, clientKey, hold)
     }
 
     /// Opens a version whose row is at hand, for a further range of it for example.
@@ -45,10 +46,20 @@ extension ObjectStore {
         range: RequestedRange = .whole,
         clientKey: EncryptionKey? = nil
     ) throws -> ObjectReader {
+        try read(version, range, clientKey, storage.hold())
+    }
+
+    private func read(
+        _ version: VersionRow,
+        _ range: RequestedRange,
+        _ clientKey: EncryptionKey?,
+        _ hold: (any StorageHold)?
+    ) throws -> ObjectReader {
         precondition(!version.isDeleteMarker, "A delete marker has no bytes.")
+        hold?.attach([version.manifest])
         let resolved = try range.resolved(size: version.size)
         let dataKey = try dataKey(of: version, clientKey: clientKey)
-        return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage))
+        return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage), hold)
     }
 
     private func feed<Storage: ReplicatedStorage>(
@@ -71,7 +82,9 @@ extension ObjectStore {
             ManifestCursor(version.manifest, size: version.size, range: range, storage: storage),
             storage: storage,
             countMax: limits.chunksInFlightMax,
-            shared: readAhead
+            shared: readAhead,
+            offset: range.offset,
+            rescue: rescue.map { ChunkRescue(source: $0, version: version) }
         )
     }
 }
@@ -87,8 +100,11 @@ package final class ObjectReader {
     /// Bytes that were handed out.
     package private(set) var deliveredCount: UInt64 = 0
     private var failure: (any Error)?
+    /// The version may be deleted meanwhile; its bytes stay until this reader is gone.
+    private let hold: (any StorageHold)?
 
-    init(_ version: VersionRow, _ range: ByteRange, _ feed: any ChunkFeed) {
+    init(_ version: VersionRow, _ range: ByteRange, _ feed: any ChunkFeed, _ hold: (any StorageHold)?) {
+        self.hold = hold
         self.version = version
         self.range = range
         self.feed = feed

@@ -1,5 +1,6 @@
 internal import Catalog
 package import StoreModel
+internal import Synchronization
 
 /// The store as its faces see it: buckets, objects, versions. One file for each use case extends it.
 ///
@@ -15,6 +16,8 @@ package final class ObjectStore: Sendable {
     /// Bounds of what all uploads, and all downloads, hold in memory at the same time.
     let uploadPermits: ChunkPermits
     let readAhead: SharedAllowance
+    let mirrorRoutes = MirrorRoutes()
+    private let rescueSource = Mutex<(any ContentRescue)?>(nil)
 
     package init(
         storage: any ReplicatedStorage,
@@ -30,6 +33,12 @@ package final class ObjectStore: Sendable {
         self.masterKeys = masterKeys
         uploadPermits = ChunkPermits(count: limits.uploadPermitCount)
         readAhead = SharedAllowance(count: limits.readAheadShareCount)
+    }
+
+    /// Where bytes may come from that no replica has any more; nil: nowhere.
+    package var rescue: (any ContentRescue)? {
+        get { rescueSource.withLock { $0 } }
+        set { rescueSource.withLock { $0 = newValue } }
     }
 
     package func status() async throws -> StorageStatus { try await storage.status() }

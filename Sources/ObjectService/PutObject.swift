@@ -60,6 +60,7 @@ extension ObjectStore {
     package func put(_ request: PutRequest, body: any ByteSource) async throws -> VersionRow {
         try request.checkLimits()
         if let size = request.expectation.size { try BodyRequirements().check(countSoFar: size) }
+        try storage.checkRoom(for: request.expectation.size)
         return try await put(request, body, on: storage)
     }
 

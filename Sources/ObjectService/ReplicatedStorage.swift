@@ -57,9 +57,24 @@ package protocol ReplicatedStorage: Sendable {
     func repairNow(_ digest: Digest) async throws -> RepairOutcome
 
     func status() async throws -> StorageStatus
+
+    /// Keeps from garbage collection what is about to be looked up, as long as the hold lives. Taken before the look.
+    func hold() -> (any StorageHold)?
+
+    /// Whether the volumes have room for so many more bytes; nil: nobody knows how many.
+    /// - Throws: `.storeFull`.
+    func checkRoom(for byteCount: UInt64?) throws
+}
+
+/// Keeps the payloads of manifests from garbage collection, whatever becomes of the versions.
+package protocol StorageHold: AnyObject, Sendable {
+    func attach(_ manifests: [ManifestReference])
 }
 
 extension ReplicatedStorage {
+    package func hold() -> (any StorageHold)? { nil }
+    package func checkRoom(for byteCount: UInt64?) throws {}
+
     package func readCatalog<Value: Sendable>(
         _ body: @escaping @Sendable (any CatalogReader) throws -> Value
     ) async throws -> Value {

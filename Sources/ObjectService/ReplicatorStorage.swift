@@ -10,11 +10,13 @@ extension Replicator: ReplicatedStorage {
     package var durableCopyCount: Int { quorum.writeQuorum }
 
     package func write(_ digest: Digest, bytes: [UInt8], waitsForCommit: Bool) async throws -> ChunkWrite {
-        try await write(PayloadRecord(digest: digest, bytes: bytes), waitsForCommit: waitsForCommit)
+        try await clientLoad.run {
+            try await write(PayloadRecord(digest: digest, bytes: bytes), waitsForCommit: waitsForCommit)
+        }
     }
 
     package func read(_ digest: Digest, length: Int, range: Range<Int>) async throws -> [UInt8] {
-        try await read(digest, range: range)
+        try await clientLoad.run { try await read(digest, range: range) }
     }
 
     package func replicaStates(of digests: [Digest], check: ReplicaCheck) async throws -> [[ReplicaState]] {
@@ -49,7 +51,7 @@ extension Replicator: ReplicatedStorage {
             switch state {
             case .present: goodCount += 1
             case .missing, .damaged:
-                if case .repaired = await repair(digest, on: volume) {
+                if await repair(digest, on: volume).isRepaired {
                     repaired.append(volume)
                 } else {
                     failed.append(volume)
@@ -85,6 +87,13 @@ extension Replicator: ReplicatedStorage {
     }
 }
 
+extension ManifestHold: StorageHold {}
+
+extension Replicator {
+    package func hold() -> (any StorageHold)? { newHold() }
+    package func checkRoom(for byteCount: UInt64?) throws { try checkHeadroom(for: byteCount) }
+}
+
 extension ReplicaState.Condition {
     fileprivate init(_ state: Replicator.CopyState) {
         switch state {
@@ -103,6 +112,8 @@ extension StorageStatus.Volume {
             condition = .failed(problem)
         } else if volume.isFull {
             condition = .full
+        } else if volume.mustBeFilled {
+            condition = .catchingUp(missing: max(1, committed - min(committed, volume.completeSequence)))
         } else if volume.completeSequence < committed {
             condition = .catchingUp(missing: committed - volume.completeSequence)
         } else {

@@ -7,6 +7,7 @@ extension ObjectStore {
     /// - Throws: `.noSuchUpload`, also when the upload ended while the body came in; else as `put`.
     package func putPart(_ request: PutPartRequest, body: any ByteSource) async throws -> UploadedPart {
         try Self.checkPart(number: request.number, size: request.expectation.size)
+        try storage.checkRoom(for: request.expectation.size)
         let upload = try await upload(request.upload)
         let sealing = try newSealing(ofPart: request.number, of: upload, clientKey: request.clientKey)
         let requirements = BodyRequirements(

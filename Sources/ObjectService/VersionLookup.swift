@@ -1,9 +1,9 @@
-internal import Catalog
+package import Catalog
 internal import StoreModel
 
 extension ObjectStore {
     /// Reads the catalog; its faults come out as the store's.
-    func readCatalog<Value: Sendable>(
+    package func readCatalog<Value: Sendable>(
         _ body: @escaping @Sendable (any CatalogReader) throws -> Value
     ) async throws -> Value {
         do {
