@@ -23,7 +23,7 @@ package struct AdminResponder: RequestResponder {
         case local
     }
 
-    private let administration: any Administration
+    let administration: any Administration
     private let version: @Sendable () -> VersionDocument
     private let credentials: (any CredentialSource)?
     private let verifier: SignatureVerifier
@@ -55,7 +55,7 @@ package struct AdminResponder: RequestResponder {
         }
     }
 
-    private struct Answer {
+    struct Answer {
         var status = 200
         var body: [UInt8]
         /// What was changed, for the audit log.
@@ -175,7 +175,41 @@ package struct AdminResponder: RequestResponder {
         case .reloadMasterKeys:
             Answer(body: try AdminJSON.encode(await administration.reloadMasterKeys()))
         case .rotateMasterKey: try await rotateMasterKey(bytes)
+        case .volumes: try await volumes()
+        case .addVolume: try await addVolume(bytes)
+        case .drainVolume: try await drainVolume(argument ?? "", bytes)
+        case .removeVolume: try await removeVolume(argument ?? "", bytes)
+        case .replaceVolume: try await replaceVolume(argument ?? "", bytes)
+        case .setVolumeReadOnly: try await setVolumeReadOnly(argument ?? "", bytes)
+        case .checkVolume: try await checkVolume(argument ?? "", bytes)
+        case .setLogVolumes: try await setLogVolumes(bytes)
+        case .mirrors, .addMirror, .removeMirror, .pauseMirror, .resumeMirror, .retryMirror,
+            .setMirrorCredentials,
+            .mirrorFailures, .verifyMirror:
+            try await mirror(endpoint, argument ?? "", query: query, bytes)
+        case .scrubStatus: Answer(body: try AdminJSON.encode(await administration.scrubStatus()))
+        case .scrub: Answer(body: try await performScrub(argument ?? "", bytes))
+        case .findings: Answer(body: try await listFindings(query))
+        case .garbage: Answer(body: try AdminJSON.encode(await administration.garbageStatus()))
+        case .runGarbage:
+            Answer(
+                status: 202,
+                body: try AdminJSON.encode(await startGarbageCollection(bytes, administration))
+            )
+        case .retention, .setRetention, .removeRetention, .applyRetention:
+            Answer(body: try await performRetention(endpoint, argument ?? "", bytes, administration))
+        case .volumeUsage: Answer(body: try AdminJSON.encode(await administration.volumeUsage()))
         }
+    }
+
+    private func mirror(
+        _ endpoint: AdminEndpoint,
+        _ name: String,
+        query: String?,
+        _ bytes: [UInt8]
+    ) async throws -> Answer {
+        let (status, body, name) = try await mirror(endpoint, name, query: query, bytes, administration)
+        return Answer(status: status, body: body, subject: ["mirror": "\(name)"])
     }
 
     private func keys(_ query: String?) async throws -> [KeyDocument] {

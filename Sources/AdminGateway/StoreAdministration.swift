@@ -1,30 +1,43 @@
 internal import Catalog
 internal import Encryption
+package import Mirroring
 package import ObjectService
 internal import S3Protocol
 internal import StoreModel
 
 /// Administration of a store that is open in this process.
 package struct StoreAdministration: Administration {
-    private let objects: ObjectStore
+    let objects: ObjectStore
     private let directory: AccountDirectory
+    let volumeCare: any VolumeAdministration
     private let storePath: String
     private let formatVersion: String
-    private let settle: @Sendable () async -> Void
+    let mirrorService: MirrorService?
+    let settle: @Sendable () async -> Void
+    let scrubParts: ScrubParts?
+    let garbage: (any GarbageAdministration)?
 
     /// - Parameter settle: waits for what is about to change the status, within bounds.
     package init(
         _ objects: ObjectStore,
         _ directory: AccountDirectory,
+        _ volumeCare: any VolumeAdministration,
         storePath: String,
         formatVersion: String,
+        mirrors: MirrorService? = nil,
+        scrubParts: ScrubParts? = nil,
+        garbage: (any GarbageAdministration)? = nil,
         settle: @escaping @Sendable () async -> Void = {}
     ) {
+        self.garbage = garbage
         self.objects = objects
         self.directory = directory
+        self.volumeCare = volumeCare
         self.storePath = storePath
         self.formatVersion = formatVersion
+        mirrorService = mirrors
         self.settle = settle
+        self.scrubParts = scrubParts
     }
 
     // MARK: Status

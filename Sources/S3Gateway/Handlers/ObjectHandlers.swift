@@ -217,9 +217,16 @@ extension S3Service {
             headers.append(HeaderField("Content-Range", range.contentRange(of: row.size)))
         } else if try ChecksumHeaders.isRequested(exchange.headers) {
             headers += checksums(of: row)
+            // Of the whole, whatever the client declared: our own clients compare what they get with it.
+            if let digest = row.checksums.sha256 {
+                headers.append(HeaderField("x-holdfast-sha256", digest.hex))
+            }
         }
         if let count = selection.partCount { headers.append(HeaderField("x-amz-mp-parts-count", "\(count)")) }
         headers += try await expirationHeader(row, exchange)
+        if let status = try await objects.replicationStatus(of: row, in: try exchange.request.bucket()) {
+            headers.append(HeaderField("x-amz-replication-status", status.rawValue))
+        }
         if row.attributes.isEmpty {
             return headers + (try await shownVersionHeader(row, exchange.request))
         }
