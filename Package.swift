@@ -30,6 +30,7 @@ let package = Package(
         // C: system libraries.
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CXML2", pkgConfig: "libxml-2.0", providers: [.apt(["libxml2-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CPosix"),
         .target(name: "CChecksum"),
@@ -45,11 +46,24 @@ let package = Package(
         .target(name: "CatalogSQLite", dependencies: ["Catalog", "ContentHashing", "StoreModel", grdb]),
 
         .target(name: "S3Protocol", dependencies: ["CXML2", "ContentHashing", "StoreModel"]),
+        .target(name: "CurlTransport", dependencies: ["CCurl", "CPosix"]),
+        .target(
+            name: "S3Client",
+            dependencies: ["ContentHashing", "CurlTransport", "S3Protocol", "StoreModel"]
+        ),
 
         // Policies.
         .target(
             name: "Replication",
             dependencies: ["BlobVolume", "Catalog", "ContentHashing", "CPosix", "StoreModel", logging]
+        ),
+
+        .target(
+            name: "Mirroring",
+            dependencies: [
+                "Catalog", "ContentHashing", "CurlTransport", "Encryption", "S3Client", "S3Protocol",
+                "StoreModel", logging,
+            ]
         ),
 
         // Use cases.
@@ -72,9 +86,9 @@ let package = Package(
         .target(
             name: "AdminGateway",
             dependencies: [
-                "Catalog", "ContentHashing", "Encryption", "ObjectService", "Observability", "S3Gateway",
-                "S3Protocol",
-                "StoreModel", logging,
+                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "Mirroring", "ObjectService",
+                "Observability", "Replication",
+                "S3Gateway", "S3Protocol", "StoreModel", logging,
             ],
             resources: [.embedInCode("openapi.json")]
         ),
@@ -84,7 +98,7 @@ let package = Package(
             name: "HoldfastNode",
             dependencies: [
                 "AdminGateway", "BlobVolume", "CPosix", "Catalog", "CatalogSQLite", "ContentHashing",
-                "Encryption",
+                "CurlTransport", "Encryption", "Mirroring",
                 "ObjectService", "Observability", "Replication", "S3Gateway", "S3Protocol", "StoreModel",
                 lifecycle, logging,
             ]
@@ -92,11 +106,11 @@ let package = Package(
         .executableTarget(
             name: "holdfast",
             dependencies: [
-                "AdminGateway", "BlobVolume", "CPosix", "Catalog", "ContentHashing", "Encryption",
-                "HoldfastNode",
-                "ObjectService",
-                "Observability", "Replication", "S3Gateway", "S3Protocol", "StoreModel", argumentParser,
-                logging, yams,
+                "AdminGateway", "BlobVolume", "CPosix", "Catalog", "ContentHashing", "CurlTransport",
+                "Encryption",
+                "HoldfastNode", "Mirroring", "ObjectService", "Observability", "Replication", "S3Client",
+                "S3Gateway",
+                "S3Protocol", "StoreModel", argumentParser, logging, yams,
             ]
         ),
 
@@ -144,6 +158,16 @@ let package = Package(
             name: "S3ProtocolTests",
             dependencies: ["ContentHashing", "S3Protocol", "StoreModel", "StoreTestKit"]
         ),
+        .testTarget(
+            name: "CurlTransportTests",
+            dependencies: ["CurlTransport", nioCore, nioPosix, nioSSL]
+        ),
+        .testTarget(
+            name: "S3ClientTests",
+            dependencies: [
+                "ContentHashing", "CurlTransport", "S3Client", "S3Protocol", "StoreModel", nioCore, nioPosix,
+            ]
+        ),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability", logging]),
         .testTarget(
             name: "S3GatewayTests",
@@ -170,6 +194,21 @@ let package = Package(
             ]
         ),
         .testTarget(name: "HoldfastCommandTests", dependencies: ["AdminGateway", "StoreModel", "holdfast"]),
+        .testTarget(
+            name: "FuzzTests",
+            dependencies: [
+                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "S3Gateway", "S3Protocol",
+                "StoreModel",
+                "StoreTestKit", "holdfast", nioCore,
+            ]
+        ),
+        .testTarget(
+            name: "MirroringTests",
+            dependencies: [
+                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "Mirroring",
+                "ObjectService", "StoreModel", "StoreTestKit", logging,
+            ]
+        ),
         .testTarget(name: "TidyTests"),
         .testTarget(name: "StoreTestKitTests", dependencies: ["BlobVolume", "StoreModel", "StoreTestKit"]),
     ],

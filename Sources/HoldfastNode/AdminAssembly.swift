@@ -2,6 +2,7 @@ package import AdminGateway
 internal import BlobVolume
 internal import Foundation
 internal import Logging
+internal import Mirroring
 internal import Observability
 internal import S3Gateway
 internal import S3Protocol
@@ -96,8 +97,12 @@ extension StoreAdministration {
         self.init(
             store.objects,
             store.accounts,
+            store.volumeCare,
             storePath: store.path,
             formatVersion: "\(VolumeIdentity.formatMajor).\(VolumeIdentity.formatMinor)",
+            mirrors: store.mirrors,
+            scrubParts: ScrubParts(store.scrubs, store.findings, store.replicator),
+            garbage: store.garbage,
             settle: settle
         )
     }

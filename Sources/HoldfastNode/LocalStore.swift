@@ -2,6 +2,7 @@ package import BlobVolume
 internal import Catalog
 internal import CatalogSQLite
 package import Logging
+package import Mirroring
 package import ObjectService
 package import Replication
 internal import StoreModel
@@ -17,6 +18,8 @@ package final class LocalStore: Sendable {
         /// How long closing waits for repairs and catching up that are under way.
         package var settleDeadline: Duration = .seconds(10)
         package var volume = VolumeOptions()
+        /// A PEM file that mirrors trust in place of the system's authorities.
+        package var mirrorAuthorityFile: String?
         package var logger = Logger(label: "holdfast", factory: { _ in SwiftLogNoOpLogHandler() })
 
         package init() {}
@@ -33,6 +36,12 @@ package final class LocalStore: Sendable {
     package let objects: ObjectStore
     package let accounts: AccountDirectory
     package let replicator: Replicator
+    package let volumeCare: VolumeCare
+    package let mirrors: MirrorService
+    let transports: MirrorTransports
+    package let findings: FindingLedger
+    package let scrubs: Scrubs
+    package let garbage: GarbageRunner
     package let openReport: OpenReport
     private let catalog: SQLiteCatalog
     private let lock: any DiskLock
@@ -45,15 +54,18 @@ package final class LocalStore: Sendable {
         path: String,
         configuration: StoreConfiguration,
         replicator: Replicator,
+        volumeCare: VolumeCare,
         catalog: SQLiteCatalog,
         lock: any DiskLock,
         openReport: OpenReport,
         settleDeadline: Duration,
+        mirrorAuthorityFile: String?,
         logger: Logger
     ) {
         self.path = path
         self.configuration = configuration
         self.replicator = replicator
+        self.volumeCare = volumeCare
         self.catalog = catalog
         self.lock = lock
         self.openReport = openReport
@@ -65,10 +77,27 @@ package final class LocalStore: Sendable {
         )
         self.objects = objects
         accounts = AccountDirectory(objects)
+        (mirrors, transports) = Self.mirrorService(
+            objects,
+            authorityFile: mirrorAuthorityFile,
+            logger: logger
+        )
+        let findings = FindingLedger(objects)
+        let scrubs = Scrubs(objects, replicator, findings)
+        self.findings = findings
+        self.scrubs = scrubs
+        scrubs.schedule = ScrubSchedule(since: SystemClock().now())
+        replicator.observeFindings { finding in
+            findings.note(finding)
+            scrubs.note(finding)
+        }
+        garbage = GarbageRunner(replicator, logger: logger)
         maintenance = Task {
             async let uploads: Void = objects.maintainUploads()
+            async let ledger: Void = Self.keepLedger(findings, replicator)
             await replicator.runMaintenance()
             await uploads
+            await ledger
         }
     }
 
@@ -92,31 +121,38 @@ package final class LocalStore: Sendable {
         var report = OpenReport()
         report.volumes = opened.map { ($0.slot.label, $0.report, $0.slot.problem) }
         let slots = opened.map(\.slot)
+        let place = StorePlace(directory)
+        let volumes = try VolumeSet(slots)
         do {
             let (catalog, isNew) = try directory.openCatalog(mustReset: options.rebuildsCatalog)
             do {
                 let (replicator, didRebuild) = try await Replicator.open(
                     .init(storeID: configuration.storeID, quorum: configuration.quorum),
-                    volumes: try VolumeSet(slots),
+                    volumes: volumes,
                     catalog: catalog,
                     mustRebuildCatalog: false,
                     clock: SystemClock(),
                     random: SystemRandom(),
                     timers: SystemTimers(),
                     logger: options.logger,
-                    opener: { await directory.openArrived($0, options.volume) }
+                    opener: { await place.directory.openArrived(volumes.slots[$0].id, options.volume) },
+                    inspector: { await place.directory.inspect($0) }
                 )
                 report.didRebuildCatalog = didRebuild || isNew
-                return LocalStore(
+                let store = LocalStore(
                     path: directory.path,
                     configuration: configuration,
                     replicator: replicator,
+                    volumeCare: VolumeCare(replicator, place, options.volume, options.logger),
                     catalog: catalog,
                     lock: directory.lock,
                     openReport: report,
                     settleDeadline: options.settleDeadline,
+                    mirrorAuthorityFile: options.mirrorAuthorityFile,
                     logger: options.logger
                 )
+                await store.beginGarbage()
+                return store
             } catch {
                 try? catalog.close()
                 throw error
@@ -124,6 +160,17 @@ package final class LocalStore: Sendable {
         } catch {
             for slot in slots { slot.replica?.close(deadline: .seconds(5)) }
             throw error
+        }
+    }
+
+    /// A hold that can't be written down is kept in memory; the store serves all the same.
+    private func beginGarbage() async {
+        do {
+            try await garbage.begin(didRebuildCatalog: openReport.didRebuildCatalog)
+        } catch {
+            logger.warning("The state of garbage collection can't be read.", metadata: ["error": "\(error)"])
+            replicator.garbage.hold =
+                replicator.garbage.hold ?? "Its state could not be read when the store was opened."
         }
     }
 
@@ -137,10 +184,17 @@ package final class LocalStore: Sendable {
         }
         guard isFirst else { return [] }
         maintenance.cancel()
+        transports.shutdown()
+        // It holds the store that holds it.
+        objects.rescue = nil
+        garbage.cancel()
         await replicator.quiesce(within: .seconds(2))
         let snapshot = Task { await replicator.takeSnapshotIfDue() }
         _ = await value(of: snapshot, within: settleDeadline)
         let remaining = await settle(within: settleDeadline)
+        let findings = self.findings
+        let flush = Task { try? await findings.flush() }
+        _ = await value(of: flush, within: .seconds(2))
         replicator.close()
         // What waits for a volume that hangs is left behind.
         _ = await value(of: maintenance, within: .seconds(2))
@@ -151,6 +205,21 @@ package final class LocalStore: Sendable {
             throw error.storeError
         }
         return remaining
+    }
+
+    /// Takes up the repairs that an earlier process has left open, then writes down what is found.
+    private static func keepLedger(_ findings: FindingLedger, _ replicator: Replicator) async {
+        for var finding in (try? await findings.load()) ?? [] {
+            if finding.chunk != nil {
+                replicator.queueRepair(finding)
+            } else {
+                finding.outcome = .failed(
+                    "the process ended before it was settled; the next scrub looks again"
+                )
+                findings.note(finding)
+            }
+        }
+        await findings.run()
     }
 
     /// Repairs and catches up until nothing is left or the time is over.

@@ -1,6 +1,7 @@
 internal import AdminGateway
 internal import Foundation
 package import Logging
+internal import Mirroring
 package import ObjectService
 internal import Observability
 package import S3Gateway
@@ -55,6 +56,8 @@ package final class ServerAssembly: Sendable {
         let health = StoreHealth(store.objects, drain: drain)
         registry.collect { await health.samples() }
         registry.collect { ProcessSamples.samples() }
+        let volumeCare = store.volumeCare
+        registry.collect { await volumeCare.samples() }
         let accessLog = try Self.accessLog(configuration.accessLogPath)
         let credentials = AccountCredentials(directory)
         let bucketLogs = BucketLogs(
@@ -106,7 +109,17 @@ package final class ServerAssembly: Sendable {
             logger: logger
         )
         registry.collect { lifecycle.samples() }
-        services += [lifecycle, bucketLogs]
+        registry.collect { await store.mirrors.samples() }
+        let scrubs = ScrubService(store, configuration.scrub)
+        registry.collect { await scrubs.samples() }
+        services += [lifecycle, bucketLogs, scrubs, MirrorRunner(mirrors: store.mirrors)]
+        store.garbage.options = configuration.garbage.options
+        let garbage = store.garbage
+        registry.collect { garbage.samples() }
+        let retention = RetentionService(store.objects, schedule: configuration.retention, logger: logger)
+        registry.collect { retention.samples() }
+        services.append(retention)
+        services.append(GarbageService(schedule: configuration.garbage, runner: garbage, logger: logger))
         if let accessLog { services.append(LogFlusher(sink: accessLog)) }
         if let address = configuration.operationsAddress {
             services.append(

@@ -20,7 +20,10 @@ package struct ServerConfiguration: Sendable {
     package var operationsAddress: ListenAddress?
     package var service = S3Service.Configuration()
     package var lifecycle = LifecycleWorker.Configuration()
+    package var scrub = ScrubConfiguration()
     package var bucketLogs = BucketLogs.Configuration()
+    package var garbage = GarbageSchedule()
+    package var retention = RetentionSchedule()
     package var limits = ServerLimits.standard
     package var tls: TLSFiles?
     /// nil: the keys that are stored, and a random one when there is none.

@@ -6,7 +6,7 @@ package import StoreModel
 //
 //   {"format": {"major": 1, "minor": 0}, "storeID": UUID, "replicas": N, "writeQuorum": W, "createdAt": ms since 1970,
 //    "volumes": [{"id": UUID, "path": path, relative to the store directory or absolute, "weight": 1,
-//                 "failureDomain": text}]}
+//                 "failureDomain": text, "placementID": UUID, the name that chunks are placed under; absent: id}]}
 
 /// The parsed `store.json`.
 package struct StoreConfiguration: Sendable {
@@ -16,6 +16,22 @@ package struct StoreConfiguration: Sendable {
         package var path: String
         package var weight: Double
         package var failureDomain: String
+        /// The name under which chunks are placed; nil: the id. A replacement inherits it.
+        package var placementID: VolumeID?
+
+        package init(
+            id: VolumeID,
+            path: String,
+            weight: Double,
+            failureDomain: String,
+            placementID: VolumeID? = nil
+        ) {
+            self.id = id
+            self.path = path
+            self.weight = weight
+            self.failureDomain = failureDomain
+            self.placementID = placementID
+        }
     }
 
     package static let fileName = "store.json"
@@ -37,6 +53,7 @@ package struct StoreConfiguration: Sendable {
             var path: String
             var weight: Double
             var failureDomain: String
+            var placementID: String?
         }
         var format: Format
         var storeID: String
@@ -95,8 +112,21 @@ package struct StoreConfiguration: Sendable {
                     "\(path): the entry of volume \(quoted(entry.path)) is not valid."
                 )
             }
+            let placementID = entry.placementID.flatMap { VolumeID($0) }
+            guard (placementID == nil) == (entry.placementID == nil) else {
+                throw StoreError(
+                    .storeDamaged,
+                    "\(path): the placementID of volume \(quoted(entry.path)) is not a UUID."
+                )
+            }
             volumes.append(
-                Volume(id: id, path: entry.path, weight: entry.weight, failureDomain: entry.failureDomain)
+                Volume(
+                    id: id,
+                    path: entry.path,
+                    weight: entry.weight,
+                    failureDomain: entry.failureDomain,
+                    placementID: placementID
+                )
             )
         }
         self.init(
@@ -125,7 +155,8 @@ package struct StoreConfiguration: Sendable {
                     id: $0.id.description,
                     path: $0.path,
                     weight: $0.weight,
-                    failureDomain: $0.failureDomain
+                    failureDomain: $0.failureDomain,
+                    placementID: $0.placementID?.description
                 )
             }
         )

@@ -133,7 +133,7 @@ extension LocalStore {
         }
     }
 
-    private static func occupied(_ place: String, by volume: VolumeID) -> StoreError {
+    static func occupied(_ place: String, by volume: VolumeID) -> StoreError {
         StoreError(
             .conflict,
             "\(quoted(place)) holds volume \(volume) already; a replacement starts empty.",
@@ -158,6 +158,7 @@ extension LocalStore {
             )
         }
         let place = newPath.map(absolute) ?? directory.volumePath(directory.configuration.volumes[index])
+        let old = directory.configuration.volumes[index]
         if let holder = try identity(at: place) {
             // A replacement that was interrupted is taken up again; anything else is in the way.
             let isOfThisStore = holder.storeID == directory.configuration.storeID
@@ -180,14 +181,15 @@ extension LocalStore {
             identity.memberships = []
             try formatVolume(at: place, identity, options)
             directory.configuration.volumes[index].id = id
-            directory.configuration.volumes[index].failureDomain = id.description
         }
+        // The new one is placed under the old one's name: nothing else moves.
+        directory.configuration.volumes[index].placementID = old.placementID ?? old.id
         if let newPath { directory.configuration.volumes[index].path = absolute(newPath) }
         try directory.save()
         return (place, nil)
     }
 
-    private static func identity(at path: String) throws -> VolumeIdentity? {
+    static func identity(at path: String) throws -> VolumeIdentity? {
         guard FileManager.default.fileExists(atPath: path) else { return nil }
         return try? BlobVolume.readIdentity(try openDisk(path))
     }
@@ -196,7 +198,7 @@ extension LocalStore {
     /// making that was interrupted left behind (`BlobVolume.format` judges that).
     private static let harmlessNames: Set<String> = ["lost+found", "segments", "quarantine", "lock"]
 
-    private static func refuseForeignFiles(at place: String) throws(StoreError) {
+    static func refuseForeignFiles(at place: String) throws(StoreError) {
         guard let names = try? FileManager.default.contentsOfDirectory(atPath: place) else { return }
         let foreign = names.filter { !harmlessNames.contains($0) && !$0.hasPrefix("volume.json") }
         guard let first = foreign.min() else { return }
@@ -208,7 +210,7 @@ extension LocalStore {
         )
     }
 
-    private static func formatVolume(at place: String, _ identity: VolumeIdentity, _ options: VolumeOptions)
+    static func formatVolume(at place: String, _ identity: VolumeIdentity, _ options: VolumeOptions)
         throws
     {
         try makeDirectory(place)
@@ -241,14 +243,19 @@ extension LocalStore {
         }
     }
 
-    /// Makes a directory and what is missing above it, each name durable.
+    /// Makes a directory that only this user may enter, and what is missing above it, each name durable. What is there
+    /// keeps its permissions.
     private static func makeDirectory(_ path: String) throws(StoreError) {
         let url = URL(fileURLWithPath: path).standardizedFileURL
         guard !FileManager.default.fileExists(atPath: url.path) else { return }
         let parent = url.deletingLastPathComponent()
         if parent.path != url.path { try makeDirectory(parent.path) }
         do {
-            try FileManager.default.createDirectory(atPath: url.path, withIntermediateDirectories: false)
+            try FileManager.default.createDirectory(
+                atPath: url.path,
+                withIntermediateDirectories: false,
+                attributes: [.posixPermissions: 0o700]
+            )
         } catch {
             throw StoreError(.inputOutput, "The directory \(quoted(path)) can't be made.", cause: error)
         }
@@ -263,7 +270,7 @@ extension LocalStore {
         }
     }
 
-    private static func absolute(_ path: String) -> String {
+    static func absolute(_ path: String) -> String {
         URL(fileURLWithPath: path).standardizedFileURL.path
     }
 }

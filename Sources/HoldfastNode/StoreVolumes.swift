@@ -21,8 +21,7 @@ extension StoreDirectory {
                 group.addTask {
                     // What it may have recorded of its peers' failures is not known: it must not be heard later either.
                     if case .noAnswer(let error) = identities[index] { return (index, nil, error) }
-                    var volumeOptions = options
-                    volumeOptions.discardUnsynced = options.discardUnsynced || failed.contains(volume.id)
+                    let volumeOptions = Self.options(options, after: failed[volume.id])
                     let (result, error) = await self.openVolume(volume, volumeOptions)
                     return (index, result, error)
                 }
@@ -47,6 +46,7 @@ extension StoreDirectory {
                 label: label,
                 weight: volume.weight,
                 failureDomain: volume.failureDomain,
+                placementID: volume.placementID,
                 replica: result.0.map { LocalReplica($0, label: label) },
                 problem: result.1.map(Self.problem)
             )
@@ -55,17 +55,49 @@ extension StoreDirectory {
     }
 
     /// Opens a volume that was absent, if it is there by now, with what its peers recorded of it in mind.
-    func openArrived(_ index: Int, _ options: VolumeOptions) async -> Result<any Replica, VolumeError> {
+    func openArrived(_ id: VolumeID, _ options: VolumeOptions) async -> Result<any Replica, VolumeError> {
+        guard let index = configuration.volumes.firstIndex(where: { $0.id == id }) else {
+            let error = VolumeError(.identityMissing, "It is no volume of this store any more.", path: path)
+            return .failure(error)
+        }
         let volume = configuration.volumes[index]
         let identities = await identities()
         if case .noAnswer(let error) = identities[index] { return .failure(error) }
-        var volumeOptions = options
-        volumeOptions.discardUnsynced =
-            options.discardUnsynced || failedVolumes(identities).contains(volume.id)
+        let volumeOptions = Self.options(options, after: failedVolumes(identities)[volume.id])
         let (opened, error) = await openVolume(volume, volumeOptions)
         let path = volumePath(volume)
         if let opened { return .success(LocalReplica(opened, label: path)) }
         return .failure(error ?? VolumeError(.identityMissing, "The volume is not there.", path: path))
+    }
+
+    /// Looks whether a volume is where the configuration says: through its path, as somebody who opens it now would.
+    func inspect(_ id: VolumeID) async -> VolumeError? {
+        guard let volume = configuration.volumes.first(where: { $0.id == id }) else { return nil }
+        let path = volumePath(volume)
+        let storeID = configuration.storeID
+        return await Self.bounded(Limits.identityDeadline, "hf-inspect") { () -> VolumeError? in
+            Self.inspectBlocking(path, storeID, id)
+        } ?? nil
+    }
+
+    private static func inspectBlocking(_ path: String, _ storeID: StoreID, _ id: VolumeID) -> VolumeError? {
+        let disk: PosixDisk
+        do throws(DiskError) {
+            disk = try PosixDisk(path: path)
+        } catch {
+            return VolumeError(.identityMissing, "its directory can't be opened", path: path, cause: error)
+        }
+        do throws(VolumeError) {
+            let found = try BlobVolume.readIdentity(disk)
+            guard found.storeID == storeID, found.volumeID == id else {
+                return VolumeError(.identityMismatch, "volume \(found.volumeID) is there now", path: path)
+            }
+            return nil
+        } catch {
+            // What can't be read may be there: that is for its errors to tell.
+            guard error.code == .identityMissing else { return nil }
+            return error
+        }
     }
 
     private static func problem(_ error: VolumeError) -> String {
@@ -104,14 +136,26 @@ extension StoreDirectory {
     /// Volumes whose failure a peer recorded since they were last opened. Such a volume may hold bytes in the page
     /// cache that never reached the device, and an fsync now would say that all is well: it must be opened without what
     /// is not known to be synced, and that has to be known before it is opened at all.
-    private func failedVolumes(_ identities: [FoundIdentity]) -> Set<VolumeID> {
+    /// The last failure of each, as the peer that knows most of it recorded it.
+    private func failedVolumes(_ identities: [FoundIdentity]) -> [VolumeID: PeerFailure] {
         var promises: [VolumeID: UInt64] = [:]
         var failures: [(VolumeID, PeerFailure)] = []
         for case .found(let identity) in identities where identity.storeID == configuration.storeID {
             promises[identity.volumeID] = identity.promise
             failures += identity.failed.map { ($0.key, $0.value) }
         }
-        return Set(failures.filter { $0.1.epoch >= promises[$0.0] ?? 0 }.map(\.0))
+        return Dictionary(
+            failures.filter { $0.1.epoch >= promises[$0.0] ?? 0 },
+            uniquingKeysWith: PeerFailure.later
+        )
+    }
+
+    private static func options(_ options: VolumeOptions, after failure: PeerFailure?) -> VolumeOptions {
+        guard let failure else { return options }
+        var changed = options
+        changed.discardUnsynced = true
+        changed.acknowledged = failure.acknowledged
+        return changed
     }
 
     // MARK: Opening
@@ -133,7 +177,7 @@ extension StoreDirectory {
         }
     }
 
-    private func openVolume(
+    func openVolume(
         _ volume: StoreConfiguration.Volume,
         _ options: VolumeOptions
     ) async -> (BlobVolume?, VolumeError?) {

@@ -74,24 +74,32 @@ struct AdminSocketClient: Administration {
         try await call("POST", "master-key/rotate", ["acceptsLoss": acceptsLoss])
     }
 
-    private static func escaped(_ text: String) -> String { PercentCoding.encode(text, keepsSlash: false) }
+    static func escaped(_ text: String) -> String { PercentCoding.encode(text, keepsSlash: false) }
 
     // MARK: One exchange
 
-    private func get<Document: Decodable>(_ path: String) async throws -> Document {
+    func get<Document: Decodable>(_ path: String) async throws -> Document {
         try await exchange("GET", path, [])
     }
 
-    private func call<Document: Decodable>(_ method: String, _ path: String) async throws -> Document {
+    func call<Document: Decodable>(_ method: String, _ path: String) async throws -> Document {
         try await exchange(method, path, [])
     }
 
-    private func call<Document: Decodable>(
+    func call<Document: Decodable>(
         _ method: String,
         _ path: String,
         _ members: [String: (some Encodable)?]
     ) async throws -> Document {
         try await exchange(method, path, try AdminJSON.encode(members.compactMapValues { $0 }))
+    }
+
+    func post<Document: Decodable>(
+        _ path: String,
+        _ body: some Encodable,
+        method: String = "POST"
+    ) async throws -> Document {
+        try await exchange(method, path, try AdminJSON.encode(body))
     }
 
     private func exchange<Document: Decodable>(

@@ -7,7 +7,7 @@ package enum ArgumentOrder {
         while let first = rest.first {
             if ["--json", "--quiet", "-q"].contains(first) || isAssignment(first) {
                 moved.append(rest.removeFirst())
-            } else if ["--store", "--lock-timeout"].contains(first), rest.count > 1 {
+            } else if valued.contains(first), rest.count > 1 {
                 moved += rest.prefix(2)
                 rest = rest.dropFirst(2)
             } else {
@@ -20,7 +20,12 @@ package enum ArgumentOrder {
         return [String](rest[..<end]) + moved + [String](rest[end...])
     }
 
+    private static let valued = [
+        "--store", "--lock-timeout", "--endpoint", "--credentials-file", "--region", "--ca-file",
+        "--addressing-style",
+    ]
+
     private static func isAssignment(_ argument: String) -> Bool {
-        argument.hasPrefix("--store=") || argument.hasPrefix("--lock-timeout=")
+        valued.contains { argument.hasPrefix($0 + "=") }
     }
 }

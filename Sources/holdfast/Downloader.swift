@@ -1,11 +1,10 @@
-internal import ContentHashing
 internal import Foundation
 internal import ObjectService
 internal import StoreModel
 
 /// Brings objects out of the store: into a file, by way of a partial file, or onto standard output.
 struct Downloader: Sendable {
-    let session: StoreSession
+    let session: any ObjectSession
 
     /// Downloads a version into a file.
     /// - Returns: how many bytes an earlier attempt had left, or nil when the file was there already, bit
@@ -23,40 +22,55 @@ struct Downloader: Sendable {
         var partial = try PartialDownload.open(of: version, in: directory, name: name)
         let available = try partial.availableSize()
         if available > 0 {
-            let chunks = try await session.chunks(of: version, upTo: available)
-            try await partial.keepVerifiedBytes(chunks: chunks, progress: progress)
-        }
-        let resumed = partial.length
-        if partial.length < version.size {
-            let download = try await session.download(version, from: partial.length)
-            while let piece = try await download.next() {
-                try Task.checkCancellation()
-                try await partial.append(piece)
-                progress.advance(by: piece.count)
+            if let chunks = try await session.chunks(of: version, upTo: available) {
+                try await partial.keepVerifiedBytes(chunks: chunks, progress: progress)
+            } else if version.isVerifiable {
+                try await partial.keepBytesToBeVerified(progress: progress)
+            } else {
+                try partial.restart()
             }
         }
+        let resumed = partial.length
+        try await receive(version, &partial, progress)
+        guard resumed > 0, !partial.isWhole else {
+            try await partial.commit()
+            return resumed
+        }
+        // What the earlier attempt left is not what it was: all of it again.
+        try partial.restart()
+        try await receive(version, &partial, progress)
         try await partial.commit()
-        return resumed
+        return 0
+    }
+
+    private func receive(
+        _ version: VersionReport,
+        _ partial: inout PartialDownload,
+        _ progress: Progress
+    ) async throws {
+        guard partial.length < version.size else { return }
+        let writer = partial.writer
+        try await session.download(version, from: partial.length) { piece in
+            try Task.checkCancellation()
+            try await writer.append(piece)
+            progress.advance(by: piece.count)
+        }
     }
 
     /// Streams a version to standard output. The last piece is held back until the SHA-256 of the whole is
     /// known to be right, so that damage never looks like a clean end.
     func stream(_ version: VersionReport, progress: Progress) async throws {
-        var hasher = SHA256Hasher()
+        let check = ContentCheck(version)
         var held: [UInt8] = []
-        var size: UInt64 = 0
-        let download = try await session.download(version, from: 0)
-        while let piece = try await download.next() {
+        try await session.download(version, from: 0) { piece in
             try Task.checkCancellation()
-            piece.withUnsafeBytes { hasher.update($0) }
-            size += UInt64(piece.count)
+            check.update(piece)
             let ready = held
             held = piece
             try await Blocking.run { try LocalFile.standardOutput.write(ready[...]) }
             progress.advance(by: piece.count)
         }
-        let digest = hasher.finish()
-        guard size == version.size, version.sha256.map({ $0 == digest }) ?? true else {
+        guard check.isWhole else {
             throw CommandError(
                 .damagedData,
                 "The bytes are not those of version \(version.id): standard output did not get the whole.",

@@ -23,11 +23,11 @@ struct Holdfast: AsyncParsableCommand {
 
             The store is --store DIR, else $HOLDFAST_STORE, else ./holdfast-data. One process uses a store \
             at a time. Addresses are BUCKET/KEY; an address that ends with a slash stands for all keys that \
-            begin so. With --json a command prints one JSON document, and errors are JSON on standard error.
+            begin so. With --endpoint URL (or HOLDFAST_ENDPOINT) a server is asked instead. With --json a command prints one JSON document, and errors are JSON on standard error.
 
             Exit codes: 0 done, 1 internal fault, 2 wrong usage or name, 3 not found, 4 conflict, 5 not \
             enough replicas, 6 damaged data, 7 store in use, 8 full, 9 outcome unknown, 10 unsupported \
-            format, 11 local file, 12 partly done, 13 disk error, 130 and 143 interrupted.
+            format, 11 local file, 12 partly done, 13 disk error, 14 repaired, 130 and 143 interrupted.
 
             Completions: holdfast --generate-completion-script bash (or zsh, or fish)
             """,
@@ -36,17 +36,19 @@ struct Holdfast: AsyncParsableCommand {
                 name: "Objects",
                 subcommands: [
                     Put.self, Get.self, List.self, Log.self, Statistics.self, Remove.self, Restore.self,
-                    Copy.self,
+                    Copy.self, Presign.self,
                 ]
             ),
-            CommandGroup(name: "Buckets", subcommands: [Bucket.self]),
+            CommandGroup(name: "Buckets", subcommands: [Bucket.self, Retention.self]),
             CommandGroup(name: "The service", subcommands: [Serve.self]),
+            CommandGroup(name: "Mirrors", subcommands: [MirrorCommand.self]),
             CommandGroup(name: "Who may use it", subcommands: [Account.self, Key.self]),
             CommandGroup(
                 name: "The store",
                 subcommands: [
-                    Initialize.self, Status.self, Verify.self, Check.self, RebuildCatalog.self, Volume.self,
-                    Doctor.self, Bench.self, Version.self,
+                    Initialize.self, Status.self, Verify.self, Scrub.self, Check.self, RebuildCatalog.self,
+                    Volume.self,
+                    Garbage.self, DiskUsage.self, Doctor.self, Bench.self, Version.self,
                 ]
             ),
         ]

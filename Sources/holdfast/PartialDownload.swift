@@ -17,6 +17,8 @@ struct PartialDownload: ~Copyable {
         var versionID: String
         var size: UInt64
         var sha256: String?
+        /// Of a version whose id is not known.
+        var etag: String?
     }
 
     private static let partialSuffix = ".holdfast-partial"
@@ -28,9 +30,26 @@ struct PartialDownload: ~Copyable {
     private let stateName: String
     private let file: LocalFile
     private let version: VersionReport
-    private var hasher = SHA256Hasher()
-    /// Verified bytes in the file.
-    private(set) var length: UInt64 = 0
+    private var check: ContentCheck
+    /// Verified bytes in the file, or such that are verified with the whole.
+    var length: UInt64 { check.length }
+
+    /// Writes behind the bytes that are there.
+    struct Writer {
+        fileprivate let file: LocalFile
+        fileprivate let check: ContentCheck
+
+        func append(_ bytes: [UInt8]) async throws {
+            check.update(bytes)
+            let file = file
+            try await Blocking.run { try file.write(bytes[...]) }
+        }
+    }
+
+    var writer: Writer { Writer(file: file, check: check) }
+
+    /// Whether the bytes are those of the version; asked after the last one.
+    var isWhole: Bool { check.isWhole }
 
     /// Opens what an earlier attempt left, or starts anew.
     static func open(
@@ -51,7 +70,12 @@ struct PartialDownload: ~Copyable {
                 advice: "Wait for it to end."
             )
         }
-        let wanted = State(versionID: version.id.description, size: version.size, sha256: version.sha256?.hex)
+        let wanted = State(
+            versionID: version.id.description,
+            size: version.size,
+            sha256: version.sha256?.hex,
+            etag: version.id == .unknown ? version.etag : nil
+        )
         if readState(stateName, in: directory) != wanted {
             try file.truncate(to: 0)
             let text = try JSONOutput.document(wanted)
@@ -82,6 +106,7 @@ struct PartialDownload: ~Copyable {
         self.stateName = stateName
         self.file = file
         self.version = version
+        check = ContentCheck(version)
     }
 
     /// Whether a file of that name would be taken for an unfinished download.
@@ -104,8 +129,7 @@ struct PartialDownload: ~Copyable {
             let (offset, count, file) = (length, Int(chunk.length), file)
             let bytes = try await Blocking.run { try file.read(upTo: count, at: offset) }
             guard bytes.count == count, SHA256Hasher.hash(bytes) == chunk.digest else { break }
-            bytes.withUnsafeBytes { hasher.update($0) }
-            length += chunk.length
+            check.update(bytes)
             progress.skip(chunk.length)
         }
         try file.truncate(to: length)
@@ -113,24 +137,30 @@ struct PartialDownload: ~Copyable {
 
     /// Throws away what is there.
     mutating func restart() throws {
-        hasher = SHA256Hasher()
-        length = 0
+        check = ContentCheck(version)
         try file.truncate(to: 0)
     }
 
-    mutating func append(_ bytes: [UInt8]) async throws {
-        bytes.withUnsafeBytes { hasher.update($0) }
-        let file = file
-        try await Blocking.run { try file.write(bytes[...]) }
-        length += UInt64(bytes.count)
+    /// Goes on behind the bytes that are there; whether they are right is seen at the end.
+    mutating func keepBytesToBeVerified(progress: Progress) async throws {
+        let available = min(try file.facts().size, version.size)
+        while length < available {
+            try Task.checkCancellation()
+            let (offset, count, file) = (length, Int(min(available - length, 1 << 20)), file)
+            let bytes = try await Blocking.run { try file.read(upTo: count, at: offset) }
+            guard !bytes.isEmpty else { break }
+            check.update(bytes)
+            progress.skip(UInt64(bytes.count))
+        }
+        try file.truncate(to: length)
     }
 
     /// Makes the whole, verified file durable under its name.
     /// - Throws: `CommandError` with `.damagedData` when the bytes are not the object's; nothing is left
     ///   then.
     consuming func commit() async throws {
-        let (digest, size) = (hasher.finish(), length)
-        guard size == version.size, version.sha256.map({ $0 == digest }) ?? true else {
+        guard check.isWhole else {
+            let (digest, size) = (check.digest, length)
             directory.remove(partialName)
             directory.remove(stateName)
             throw CommandError(

@@ -5,6 +5,7 @@
 // lower-case hexadecimal. Absent means "not known" or "does not apply"; there are no nulls.
 
 package import AdminGateway
+package import ContentHashing
 package import StoreModel
 
 /// One version of one object, or a delete marker.
@@ -27,6 +28,8 @@ package struct VersionReport: Encodable, Sendable {
     /// Not known, like the tags, from a listing.
     package var userMetadata: [(name: String, value: String)]?
     package var tags: [(name: String, value: String)]?
+    /// Of the whole object, where its SHA-256 is not known; not shown.
+    package var checksum: Checksum?
 
     private enum CodingKeys: String, CodingKey {
         case bucket, key, versionID, isNull, kind, isLatest, createdAt, size, etag, sha256, contentType
@@ -37,7 +40,7 @@ package struct VersionReport: Encodable, Sendable {
         var container = encoder.container(keyedBy: CodingKeys.self)
         try container.encode(bucket.description, forKey: .bucket)
         try container.encode(key.description, forKey: .key)
-        try container.encode(id.description, forKey: .versionID)
+        if id != .unknown { try container.encode(id.description, forKey: .versionID) }
         try container.encode(isNull, forKey: .isNull)
         try container.encode(kind, forKey: .kind)
         try container.encodeIfPresent(isLatest, forKey: .isLatest)
@@ -111,6 +114,15 @@ package struct ListingContinuation: Sendable {
     package let key: [UInt8]
     /// After this version of the key; nil: after all of them.
     package let version: VersionID?
+    /// What a server wants to see again instead.
+    package var token: String?
+    /// A server's name of the version.
+    package var versionName: String?
+}
+
+extension VersionID {
+    /// Of a version that a server names in another way than by a version id of Holdfast, or not at all.
+    package static let unknown = VersionID(sequence: 0, nonce: 0)
 }
 
 /// A page of a listing.
@@ -160,19 +172,20 @@ package struct ChunkReport: Encodable, Sendable {
 /// `stat`.
 package struct StatisticsReport: Encodable, Sendable {
     package let version: VersionReport
-    package let chunkCount: UInt64
+    /// Absent where a server was asked: S3 has no chunks.
+    package let chunkCount: UInt64?
     /// Bytes of the different chunks; absent when there are too many to count.
     package let uniqueBytes: UInt64?
     /// Copies that are missing, damaged or unreachable, over all chunks.
-    package let copiesNotPresent: UInt64
+    package let copiesNotPresent: UInt64?
     /// The first 1,000, or all with --chunks.
     package let chunks: [ChunkReport]
 
     package init(
         version: VersionReport,
-        chunkCount: UInt64,
+        chunkCount: UInt64?,
         uniqueBytes: UInt64?,
-        copiesNotPresent: UInt64,
+        copiesNotPresent: UInt64?,
         chunks: [ChunkReport]
     ) {
         self.version = version

@@ -17,7 +17,8 @@ enum ServerAdvice {
 
     static func advice(_ server: VersionDocument) -> String {
         let addresses = server.addresses.joined(separator: ", ")
-        return "Use its S3 API\(addresses.isEmpty ? "" : " on \(addresses)"), or stop it first: "
-            + "kill \(server.processID). While it runs 'holdfast status', 'account' and 'key' work here."
+        return
+            "Ask it with --endpoint URL\(addresses.isEmpty ? "" : " (it listens on \(addresses))"), or stop it first: "
+            + "kill \(server.processID). While it runs, all that administers works here: status, account, key, volume, scrub, gc, mirror."
     }
 }

@@ -22,6 +22,8 @@ internal import Yams
 ///     allowVersion2Forms: true
 ///     limits: {connections: 4096, idleSeconds: 75, headSeconds: 20, drainSeconds: 25, drainLeadSeconds: 1,
 ///              bytesPerSecondMin: 1024}
+///     gc: {…}                                   GarbageConfigurationFile.swift
+///     retention: {everySeconds: 3600, deletesPerSecond: 500}
 struct ServerConfigurationFile: Decodable {
     struct TLS: Decodable {
         var certificate: String
@@ -66,12 +68,18 @@ struct ServerConfigurationFile: Decodable {
     /// Whether upload forms that are signed with HMAC-SHA-1 are taken.
     var allowVersion2Forms: Bool?
     var limits: Limits?
+    var scrub: ScrubConfigurationFile?
+    var gc: GarbageConfigurationFile?
+    var retention: RetentionConfigurationFile?
 
     private static let entries: [String: [String]] = [
         "": [
             "store", "listen", "operations", "region", "domains", "tls", "root", "log", "newBuckets",
-            "plainClientKeys", "allowVersion2Forms", "limits",
+            "plainClientKeys", "allowVersion2Forms", "limits", "scrub", "gc", "retention",
         ],
+        "scrub": ScrubConfigurationFile.entries,
+        "gc": GarbageConfigurationFile.entries,
+        "retention": RetentionConfigurationFile.entries,
         "tls": ["certificate", "key"],
         "root": ["accessKey", "secretKey"],
         "log": ["level", "access"],
@@ -97,7 +105,28 @@ struct ServerConfigurationFile: Decodable {
         } catch let error as CommandError {
             throw error
         } catch {
-            throw CommandError(.usage, "The configuration file \(quoted(path)) is not right: \(error).")
+            throw CommandError(
+                .usage,
+                "The configuration file \(quoted(path)) is not right: \(Self.place(of: error))."
+            )
+        }
+    }
+
+    /// What is wrong and where. Never what stands there: it may be a secret, and the message goes into logs.
+    private static func place(of error: any Error) -> String {
+        func text(_ what: String, _ mark: Mark) -> String {
+            "\(what) in line \(mark.line), column \(mark.column)"
+        }
+        switch error {
+        case YamlError.scanner(_, _, let mark, _), YamlError.parser(_, _, let mark, _):
+            return text("it is no YAML", mark)
+        case YamlError.composer(_, _, let mark, _): return text("an alias has no anchor", mark)
+        case is YamlError: return "it is no YAML"
+        case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
+            DecodingError.keyNotFound(_, let context), DecodingError.dataCorrupted(let context):
+            let names = context.codingPath.map(\.stringValue).joined(separator: ".")
+            return "the value of \(quoted(names)) is missing, or not of its kind"
+        default: return "it can't be decoded"
         }
     }
 
@@ -151,6 +180,9 @@ struct ServerConfigurationFile: Decodable {
         }
         if let allowVersion2Forms { configuration.service.allowsVersion2Forms = allowVersion2Forms }
         try limits?.apply(to: &configuration.limits)
+        try scrub?.apply(to: &configuration.scrub)
+        try gc?.apply(to: &configuration.garbage)
+        try retention?.apply(to: &configuration.retention)
         return configuration
     }
 }

@@ -1,7 +1,9 @@
 internal import AdminGateway
 internal import BlobVolume
+internal import Foundation
 internal import HoldfastNode
 internal import Logging
+internal import Mirroring
 internal import ObjectService
 internal import Replication
 internal import StoreModel
@@ -44,11 +46,25 @@ final class StoreAssembly: Sendable {
     private static func options(_ location: StoreLocation) -> LocalStore.Options {
         var options = LocalStore.Options()
         options.lockTimeout = location.lockTimeout
+        options.mirrorAuthorityFile = ProcessInfo.processInfo.environment["HOLDFAST_MIRROR_CA_FILE"]
         return options
     }
 
     /// What was repaired and caught up since the store was opened, for `status`.
     var replication: ReplicatorStatus { store.replicator.replicatorStatus() }
+
+    var mirrors: MirrorService { store.mirrors }
+
+    func restore(
+        from settings: MirrorSettings,
+        _ credentials: MirrorCredentials,
+        bucket: BucketName?,
+        key: ObjectKey?
+    ) async throws -> MirrorRestoreReport {
+        try await store.restore(from: settings, credentials, bucket: bucket, key: key)
+    }
+    /// Everything was verified and found: garbage may be collected again after a rebuild of the catalog.
+    func endGarbageHold() async throws { try await store.garbage.endHold() }
 
     func close() async throws { try await store.close() }
 
@@ -126,11 +142,15 @@ final class StoreAssembly: Sendable {
         )
     }
 
-    static func replaceVolume(_ location: StoreLocation, path: String) async throws -> RecoveryReport {
+    static func replaceVolume(
+        _ location: StoreLocation,
+        path: String,
+        newPath: String? = nil
+    ) async throws -> RecoveryReport {
         let result = try await LocalStore.replaceVolume(
             location.path,
             oldPath: path,
-            newPath: nil,
+            newPath: newPath,
             options: options(location)
         )
         return RecoveryReport(

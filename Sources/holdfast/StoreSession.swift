@@ -1,45 +1,15 @@
 internal import AdminGateway
 internal import Catalog
+internal import Mirroring
 internal import ObjectService
 internal import Replication
-package import StoreModel
-
-/// Which version of an object is meant.
-package enum VersionChoice: Sendable {
-    case newest
-    case id(VersionID)
-    /// The version that S3 names "null".
-    case null
-
-    fileprivate var selector: VersionSelector {
-        switch self {
-        case .newest: .newest
-        case .id(let id): .id(id)
-        case .null: .null
-        }
-    }
-}
-
-/// What is put, but for its bytes.
-struct UploadRequest: Sendable {
-    var bucket: BucketName
-    var key: ObjectKey
-    var contentType: String?
-    var userMetadata: [(name: String, value: String)] = []
-    var tags: [(name: String, value: String)] = []
-    /// Only when the newest version has this ETag.
-    var ifMatch: String?
-    /// Only when there is no object.
-    var onlyIfAbsent = false
-    var expectedSize: UInt64?
-    var expectedSHA256: Digest?
-}
+internal import StoreModel
 
 /// An open store as the commands see it: the facade's calls, with names for buckets and reports for rows.
 ///
 /// What the commands print is made here and nowhere else, so the fields of `--json` don't follow the store's
 /// own types.
-final class StoreSession: Sendable {
+final class StoreSession: ObjectSession {
     private let assembly: StoreAssembly
     private var objects: ObjectStore { assembly.objects }
 
@@ -47,6 +17,17 @@ final class StoreSession: Sendable {
 
     static func open(_ location: StoreLocation) async throws -> StoreSession {
         StoreSession(try await StoreAssembly.open(location))
+    }
+
+    var mirrors: MirrorService { assembly.mirrors }
+
+    func restore(
+        from settings: MirrorSettings,
+        _ credentials: MirrorCredentials,
+        bucket: BucketName?,
+        key: ObjectKey?
+    ) async throws -> MirrorRestoreReport {
+        try await assembly.restore(from: settings, credentials, bucket: bucket, key: key)
     }
 
     /// What an administrator can ask of the store.
@@ -63,7 +44,7 @@ final class StoreSession: Sendable {
             let label = status.volumes.first { $0.id == finding.volume }?.label ?? finding.volume.description
             let name = "\(HumanFormat.visible(label)): \(finding.kind.adjective)"
             counts[name, default: (0, 0)].found += 1
-            if case .repaired = finding.outcome { counts[name, default: (0, 0)].repaired += 1 }
+            if finding.outcome.isRepaired { counts[name, default: (0, 0)].repaired += 1 }
         }
         return counts.sorted { $0.key < $1.key }.map { name, count in
             let copies =
@@ -77,10 +58,7 @@ final class StoreSession: Sendable {
 
     func buckets() async throws -> [BucketReport] { try await objects.buckets().map(BucketReport.init) }
 
-    /// - Throws: `StoreError` with `.noSuchBucket`.
-    func bucket(_ name: BucketName) async throws -> BucketReport {
-        BucketReport(try await objects.bucket(name))
-    }
+    func requireBucket(_ name: BucketName) async throws { _ = try await objects.bucket(name) }
 
     func createBucket(_ name: BucketName, versioning: BucketVersioning) async throws -> BucketReport {
         BucketReport(try await objects.createBucket(name, versioning: versioning.state))
@@ -120,9 +98,16 @@ final class StoreSession: Sendable {
         return VersionReport(try await objects.head(address), in: bucket)
     }
 
-    /// The bytes of a version from an offset on.
-    func download(_ version: VersionReport, from offset: UInt64) async throws -> ObjectReader {
-        try await objects.get(version.exactAddress, range: offset == 0 ? .whole : .from(offset, length: nil))
+    func download(
+        _ version: VersionReport,
+        from offset: UInt64,
+        _ take: ([UInt8]) async throws -> Void
+    ) async throws {
+        let reader = try await objects.get(
+            version.exactAddress,
+            range: offset == 0 ? .whole : .from(offset, length: nil)
+        )
+        while let piece = try await reader.next() { try await take(piece) }
     }
 
     /// Digest and length of a version's chunks, in order, as far as they lie in its first `byteCount` bytes:
@@ -130,7 +115,7 @@ final class StoreSession: Sendable {
     func chunks(
         of version: VersionReport,
         upTo byteCount: UInt64
-    ) async throws -> [(digest: Digest, length: UInt64)] {
+    ) async throws -> [(digest: Digest, length: UInt64)]? {
         let countMax = Int(clamping: byteCount / UInt64(Limits.chunkSizeMin) + 1)
         let statistics = try await objects.stat(version.exactAddress, chunkLimit: countMax)
         return statistics.chunks.map { ($0.digest, UInt64($0.length)) }
@@ -176,15 +161,13 @@ final class StoreSession: Sendable {
         )
     }
 
-    /// One page of the versions of a key, newest first.
-    func history(
-        bucket: BucketName,
-        key: ObjectKey,
-        before: VersionID?
-    ) async throws -> [VersionReport] {
-        let rows = try await objects.history(bucket: bucket, key: key, before: before)
-        return rows.enumerated().map { index, row in
-            VersionReport(row, in: bucket, isLatest: before == nil && index == 0)
+    func history(bucket: BucketName, key: ObjectKey) async throws -> [VersionReport] {
+        var found: [VersionReport] = []
+        while true {
+            try Task.checkCancellation()
+            let rows = try await objects.history(bucket: bucket, key: key, before: found.last?.id)
+            for row in rows { found.append(VersionReport(row, in: bucket, isLatest: found.isEmpty)) }
+            if rows.count < Limits.listPageSizeMax { return found }
         }
     }
 
@@ -200,9 +183,10 @@ final class StoreSession: Sendable {
         )
     }
 
-    func restore(bucket: BucketName, key: ObjectKey, _ id: VersionID) async throws -> VersionReport {
-        VersionReport(
-            try await objects.restore(bucket: bucket, key: key, version: id),
+    func restore(_ version: VersionReport) async throws -> VersionReport {
+        let (bucket, key) = (version.bucket, version.key)
+        return VersionReport(
+            try await objects.restore(bucket: bucket, key: key, version: version.id),
             in: bucket,
             isLatest: true
         )
@@ -243,9 +227,11 @@ final class StoreSession: Sendable {
         progress: @Sendable (_ byteCount: UInt64) -> Void
     ) async throws -> VerificationReport {
         let scope = VerifyScope(bucket: bucket, prefix: [UInt8](prefix.utf8))
-        return VerificationReport(
+        let report = VerificationReport(
             try await objects.verify(scope, repair: repairing) { progress($0.payloadBytes) }
         )
+        if bucket == nil, prefix.isEmpty, report.isComplete { try await assembly.endGarbageHold() }
+        return report
     }
 
     /// Objects and common prefixes as one list in byte order.
@@ -258,11 +244,23 @@ final class StoreSession: Sendable {
     }
 }
 
+extension VersionChoice {
+    fileprivate var selector: VersionSelector {
+        switch self {
+        case .newest: .newest
+        case .id(let id): .id(id)
+        case .null: .null
+        }
+    }
+}
+
 extension Finding.Kind {
     fileprivate var adjective: String {
         switch self {
         case .missing: "missing"
-        case .corrupt: "damaged"
+        case .corrupt, .corruptHeader, .corruptLog, .corruptFooter, .padding, .index: "damaged"
+        case .misplaced: "misplaced"
+        case .stale: "stale"
         case .unreadable: "unreadable"
         }
     }

@@ -13,7 +13,7 @@ struct TreeDownload: Sendable {
         case failed(TransferReport.Item)
     }
 
-    let session: StoreSession
+    let session: any ObjectSession
     let bucket: BucketName
     let prefix: String
     let directory: LocalDirectory
@@ -68,7 +68,11 @@ struct TreeDownload: Sendable {
             var place = directory
             for component in path.directories { place = try place.directory(component, creating: true) }
             // Listings carry no details of a version; the id makes it the one that was listed.
-            let whole = try await session.head(bucket: bucket, key: version.key, .id(version.id))
+            let whole = try await session.head(
+                bucket: bucket,
+                key: version.key,
+                version.id == .unknown ? .newest : .id(version.id)
+            )
             let resumed = try await Downloader(session: session)
                 .fetch(whole, into: place, name: path.name, progress: progress)
             return resumed == nil ? .unchanged : .fetched(whole.size)

@@ -14,7 +14,7 @@ struct TreeUpload: Sendable {
         case failed(TransferReport.Item)
     }
 
-    let session: StoreSession
+    let session: any ObjectSession
     let template: UploadRequest
     /// Empty, or ends with a slash.
     let prefix: String

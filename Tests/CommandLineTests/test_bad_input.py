@@ -237,7 +237,8 @@ class Usage(StoreTestCase):
     def test_every_command_teaches(self):
         commands = ["", "init", "put", "get", "ls", "log", "stat", "rm", "restore", "cp", "verify", "status", "fsck",
                     "rebuild-catalog", "bucket", "bucket create", "bucket rm", "bucket ls", "bucket versioning",
-                    "volume", "volume replace", "version"]
+                    "volume", "volume replace", "volume ls", "volume add", "volume drain", "volume remove", "volume readonly",
+                    "volume log-set", "volume check", "version"]
         for command in commands:
             outcome = self.do(*command.split(), "--help")
             self.assertIn("OVERVIEW", outcome.text)

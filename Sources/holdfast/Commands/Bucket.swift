@@ -13,7 +13,7 @@ enum BucketVersioning: String, ExpressibleByArgument, CaseIterable, Sendable {
     case enabled, suspended, off
 }
 
-struct BucketCreate: StoreCommand {
+struct BucketCreate: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "create",
         abstract: "Make a bucket.",
@@ -31,6 +31,8 @@ struct BucketCreate: StoreCommand {
     @Option(name: .long, help: "Whether versions are kept.")
     var versioning: BucketVersioning = .enabled
 
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
+
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
@@ -42,7 +44,7 @@ struct BucketCreate: StoreCommand {
     }
 }
 
-struct BucketRemove: StoreCommand {
+struct BucketRemove: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "rm",
         abstract: "Remove an empty bucket."
@@ -53,6 +55,8 @@ struct BucketRemove: StoreCommand {
     @Argument(help: "The name.")
     var name: String
 
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
+
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
@@ -62,15 +66,17 @@ struct BucketRemove: StoreCommand {
     }
 }
 
-struct BucketListing: StoreCommand {
+struct BucketListing: NetworkCommand {
     static let configuration = CommandConfiguration(commandName: "ls", abstract: "List the buckets.")
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws { try await BucketList.show(self, output) }
 }
 
-struct BucketVersioningCommand: StoreCommand {
+struct BucketVersioningCommand: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "versioning",
         abstract: "Choose whether a bucket keeps versions.",
@@ -87,6 +93,8 @@ struct BucketVersioningCommand: StoreCommand {
 
     @Argument(help: "enabled or suspended.")
     var versioning: BucketVersioning
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 

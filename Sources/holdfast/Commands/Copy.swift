@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import StoreModel
 
-struct Copy: StoreCommand {
+struct Copy: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "cp",
         abstract: "Copy an object within the store, without moving bytes.",
@@ -20,6 +20,8 @@ struct Copy: StoreCommand {
     var target: String
 
     @OptionGroup var version: VersionOption
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 

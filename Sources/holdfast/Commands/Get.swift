@@ -2,7 +2,7 @@ internal import ArgumentParser
 internal import Foundation
 internal import StoreModel
 
-struct Get: StoreCommand {
+struct Get: NetworkCommand {
     static let configuration = CommandConfiguration(
         abstract: "Get an object, or everything under a prefix.",
         discussion: """
@@ -32,6 +32,8 @@ struct Get: StoreCommand {
 
     @Flag(name: .long, help: "The address is one key, even when it ends with a slash.")
     var exact = false
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 

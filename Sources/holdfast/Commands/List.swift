@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import StoreModel
 
-struct List: StoreCommand {
+struct List: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "ls",
         abstract: "List buckets, or the objects in one.",
@@ -27,6 +27,8 @@ struct List: StoreCommand {
 
     @Option(name: .long, help: ArgumentHelp("Stop after so many lines.", valueName: "count"))
     var limit: Int?
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
@@ -67,7 +69,7 @@ struct List: StoreCommand {
     private func nextPage(
         of place: ObjectAddress,
         after continuation: ListingContinuation?,
-        in session: StoreSession
+        in session: any ObjectSession
     ) async throws -> ListingPage {
         if versions {
             return try await session.versions(
@@ -117,7 +119,7 @@ struct List: StoreCommand {
 enum BucketList {
     private struct Report: Encodable { let buckets: [BucketReport] }
 
-    static func show(_ command: some StoreCommand, _ output: Output) async throws {
+    static func show(_ command: some NetworkCommand, _ output: Output) async throws {
         let buckets = try await command.withSession { try await $0.buckets() }
         try output.result(Report(buckets: buckets)) {
             if buckets.isEmpty { output.remark("No buckets yet: 'holdfast bucket create NAME' makes one.") }

@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import StoreModel
 
-struct Log: StoreCommand {
+struct Log: NetworkCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show the versions of an object, newest first.",
         discussion: """
@@ -14,6 +14,8 @@ struct Log: StoreCommand {
 
     @Argument(help: "BUCKET/KEY")
     var address: String
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
@@ -52,14 +54,8 @@ enum ObjectHistory {
     static func versions(
         of key: ObjectKey,
         in bucket: BucketName,
-        session: StoreSession
+        session: any ObjectSession
     ) async throws -> [VersionReport] {
-        var found: [VersionReport] = []
-        while true {
-            try Task.checkCancellation()
-            let page = try await session.history(bucket: bucket, key: key, before: found.last?.id)
-            found += page
-            if page.count < Limits.listPageSizeMax { return found }
-        }
+        try await session.history(bucket: bucket, key: key)
     }
 }

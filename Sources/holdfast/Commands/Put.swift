@@ -3,7 +3,7 @@ internal import Foundation
 internal import ObjectService
 internal import StoreModel
 
-struct Put: StoreCommand {
+struct Put: NetworkCommand {
     static let configuration = CommandConfiguration(
         abstract: "Store a file, standard input, or a whole directory.",
         discussion: """
@@ -59,6 +59,8 @@ struct Put: StoreCommand {
 
     @Flag(name: .long, help: "The address is the whole key, even when it ends with a slash.")
     var exact = false
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
@@ -171,9 +173,9 @@ struct Put: StoreCommand {
         return try ObjectKey(target.rest + name)
     }
 
-    private func makeBucketIfAsked(_ bucket: BucketName, in session: StoreSession) async throws {
+    private func makeBucketIfAsked(_ bucket: BucketName, in session: any ObjectSession) async throws {
         do {
-            _ = try await session.bucket(bucket)
+            try await session.requireBucket(bucket)
         } catch let error as StoreError where error.code == .noSuchBucket {
             guard createBucket else {
                 throw StoreError(

@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import StoreModel
 
-struct Remove: StoreCommand {
+struct Remove: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "rm",
         abstract: "Delete an object, or one version of it for good.",
@@ -23,6 +23,8 @@ struct Remove: StoreCommand {
 
     @Flag(name: [.short, .long], help: "Delete every object whose key begins with the prefix.")
     var recursive = false
+
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 

@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import StoreModel
 
-struct Restore: StoreCommand {
+struct Restore: NetworkCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make an older version the newest again.",
         discussion: """
@@ -18,6 +18,8 @@ struct Restore: StoreCommand {
 
     @OptionGroup var version: VersionOption
 
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
+
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
@@ -25,8 +27,9 @@ struct Restore: StoreCommand {
         let key = try place.key()
         let choice = try version.choice()
         let (restored, id) = try await withSession { session in
-            let id = try await self.source(of: key, in: place.bucket, choice, session)
-            return (try await session.restore(bucket: place.bucket, key: key, id), id)
+            let version = try await self.source(of: key, in: place.bucket, choice, session)
+            let id = version.id == .unknown ? version.versionName : version.id.description
+            return (try await session.restore(version), id)
         }
         try output.result(PutReport(version: restored, isStored: true)) {
             ["Restored \(restored.address) from version \(id); it is now version \(restored.versionName)"]
@@ -37,11 +40,10 @@ struct Restore: StoreCommand {
         of key: ObjectKey,
         in bucket: BucketName,
         _ choice: VersionChoice,
-        _ session: StoreSession
-    ) async throws -> VersionID {
+        _ session: any ObjectSession
+    ) async throws -> VersionReport {
         switch choice {
-        case .id(let id): return id
-        case .null: return try await session.head(bucket: bucket, key: key, .null).id
+        case .id, .null: return try await session.head(bucket: bucket, key: key, choice)
         case .newest:
             let versions = try await ObjectHistory.versions(of: key, in: bucket, session: session)
             guard let newest = versions.first else {
@@ -57,7 +59,7 @@ struct Restore: StoreCommand {
             guard let object = versions.first(where: { $0.kind == .object }) else {
                 throw StoreError(.noSuchVersion, "\(quoted("\(bucket)/\(key)")) has only delete markers.")
             }
-            return object.id
+            return object
         }
     }
 }

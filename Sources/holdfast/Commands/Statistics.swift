@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import StoreModel
 
-struct Statistics: StoreCommand {
+struct Statistics: NetworkCommand {
     static let configuration = CommandConfiguration(
         commandName: "stat",
         abstract: "Show all about an object: size, hashes, chunks, and where each copy is.",
@@ -26,6 +26,8 @@ struct Statistics: StoreCommand {
     @Flag(name: .long, help: "Read every copy now and verify it.")
     var verify = false
 
+    @OptionGroup(title: "Over the network") var remote: EndpointOptions
+
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     private static let chunkCountStandard = 1000
@@ -33,6 +35,7 @@ struct Statistics: StoreCommand {
     func execute(_ output: Output) async throws {
         let place = try ObjectAddress(address)
         let key = try place.key()
+        if chunks || verify { try refuseEndpoint() }
         let report = try await withSession { session in
             try await session.statistics(
                 bucket: place.bucket,
@@ -63,8 +66,10 @@ struct Statistics: StoreCommand {
             facts.append(["tag", HumanFormat.visible("\(pair.name)=\(pair.value)")])
         }
         let unique = report.uniqueBytes.map { ", \(HumanFormat.size($0)) without repeats" } ?? ""
-        facts.append(["chunks", "\(report.chunkCount)\(unique)"])
-        if report.copiesNotPresent > 0 { facts.append(["not present", "\(report.copiesNotPresent) copies"]) }
+        if let count = report.chunkCount { facts.append(["chunks", "\(count)\(unique)"]) }
+        if let count = report.copiesNotPresent, count > 0 {
+            facts.append(["not present", "\(count) copies"])
+        }
         return HumanFormat.table(facts) + copies(of: report) + (chunks ? chunkLines(of: report) : [])
     }
 

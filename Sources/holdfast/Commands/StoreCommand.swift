@@ -6,10 +6,33 @@ internal import StoreModel
 /// A command that takes the global options. It does its work in `execute`.
 protocol StoreCommand: AsyncParsableCommand {
     var options: GlobalOptions { get }
+    /// The server that is asked in place of a store's directory, as it was named.
+    var endpointText: String? { get }
     func execute(_ output: Output) async throws
 }
 
+/// A command that may ask a server in place of a store's directory.
+protocol NetworkCommand: StoreCommand {
+    var remote: EndpointOptions { get }
+}
+
+extension NetworkCommand {
+    var endpointText: String? { remote.endpointText(unlessStore: options.store) }
+
+    /// Opens the store, or turns to the server that `--endpoint` names, and runs `body`.
+    func withSession<Value>(_ body: (any ObjectSession) async throws -> Value) async throws -> Value {
+        guard let target = try remote.target(unlessStore: options.store) else {
+            return try await withSession(options.location) { try await body($0) }
+        }
+        let session = try RemoteSession(target)
+        defer { session.close() }
+        return try await body(session)
+    }
+}
+
 extension StoreCommand {
+    var endpointText: String? { EndpointOptions.environmentEndpoint(unlessStore: options.store) }
+
     mutating func run() async throws {
         do {
             try await execute(Output(isJSON: options.json, isQuiet: options.quiet))
@@ -22,6 +45,7 @@ extension StoreCommand {
     func withAdministration<Value>(
         _ body: (any Administration) async throws -> Value
     ) async throws -> Value {
+        try refuseEndpoint()
         let location = options.location
         let end = ContinuousClock.now + location.lockTimeout
         while true {
@@ -37,12 +61,26 @@ extension StoreCommand {
         }
     }
 
-    /// Opens the store, runs `body`, closes the store.
-    func withSession<Value>(_ body: (StoreSession) async throws -> Value) async throws -> Value {
-        try await withSession(options.location, body)
+    /// Opens the store in its directory, runs `body`, closes the store.
+    func withLocalSession<Value>(_ body: (StoreSession) async throws -> Value) async throws -> Value {
+        try refuseEndpoint()
+        return try await withSession(options.location, body)
     }
 
-    private func withSession<Value>(
+    /// - Throws: where a server is named and there is no such thing over the network.
+    func refuseEndpoint() throws {
+        guard let endpoint = endpointText else { return }
+        throw CommandError(
+            .usage,
+            "'holdfast \(Self.commandName)' works on a store's directory, not over the network "
+                + "(\(quoted(endpoint))).",
+            advice: "Run it on the store's machine with --store DIR."
+        )
+    }
+
+    private static var commandName: String { configuration.commandName ?? _commandName.lowercased() }
+
+    func withSession<Value>(
         _ location: StoreLocation,
         _ body: (StoreSession) async throws -> Value
     ) async throws -> Value {
@@ -89,5 +127,5 @@ extension VersionReport {
     var address: String { HumanFormat.visible("\(bucket)/\(key)") }
 
     /// The version id as S3 names it.
-    var versionName: String { isNull ? "null" : id.description }
+    var versionName: String { isNull ? "null" : id == .unknown ? "unknown" : id.description }
 }

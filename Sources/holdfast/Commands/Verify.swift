@@ -28,7 +28,7 @@ struct Verify: StoreCommand {
         let place = try address.map { try ObjectAddress($0) }
         let progress = Progress("verified", total: nil, output: output)
         defer { progress.finish() }
-        let report = try await withSession { session in
+        let report = try await withLocalSession { session in
             try await session.verify(bucket: place?.bucket, prefix: place?.rest ?? "", repairing: repair) {
                 progress.advance(to: $0)
             }

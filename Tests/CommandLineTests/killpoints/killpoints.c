@@ -11,7 +11,9 @@
 //                      "half"    a write leaves its first half behind and the process ends; other calls as "before"
 //                      "fail"    this call and all later ones are not performed and fail with EIO
 //                      "reads"   like "fail", and it is reads that are counted
-//                      "lost"    nothing is counted; all calls below a directory D fail with EIO while the file D.lost exists
+//                      "lost"    nothing is counted; all calls below a directory D fail with EIO while the file D.lost exists,
+//                                and those that need room fail with ENOSPC while the file D.full exists
+//                      "slow"    nothing is counted; reads take KILLPOINTS_DELAY milliseconds longer while KILLPOINTS_SWITCH exists
 //   KILLPOINTS_SWITCH  with "reads", in the place of k: reads fail, and are counted, from when this file exists
 //   KILLPOINTS_COUNT   a file outside that directory; at a normal end the number of calls is written into it
 //
@@ -35,7 +37,8 @@
 static const char *roots;
 static const char *switch_file;
 static long kill_at;
-static enum { BEFORE, AFTER, HALF, FAIL, READS, LOST } when;
+static long delay;
+static enum { BEFORE, AFTER, HALF, FAIL, READS, LOST, SLOW } when;
 static atomic_long calls;
 
 __attribute__((constructor)) static void read_settings(void) {
@@ -49,6 +52,9 @@ __attribute__((constructor)) static void read_settings(void) {
     if (moment && strcmp(moment, "fail") == 0) when = FAIL;
     if (moment && strcmp(moment, "reads") == 0) when = READS;
     if (moment && strcmp(moment, "lost") == 0) when = LOST;
+    if (moment && strcmp(moment, "slow") == 0) when = SLOW;
+    const char *milliseconds = getenv("KILLPOINTS_DELAY");
+    delay = milliseconds ? atol(milliseconds) : 0;
 }
 
 __attribute__((destructor)) static void write_count(void) {
@@ -65,16 +71,26 @@ static void end_here(void) {
     for (;;) pause();
 }
 
-static int is_marked_lost(const char *root, size_t length) {
+// What the calls of this thread that are to fail now fail with.
+static __thread int failure = EIO;
+
+static int is_marked(const char *root, size_t length, const char *mark) {
     char path[PATH_MAX];
-    return snprintf(path, sizeof path, "%.*s.lost", (int)length, root) < (int)sizeof path && access(path, F_OK) == 0;
+    return snprintf(path, sizeof path, "%.*s.%s", (int)length, root, mark) < (int)sizeof path && access(path, F_OK) == 0;
+}
+
+static int is_marked_failing(const char *root, size_t length) {
+    failure = EIO;
+    if (is_marked(root, length, "lost")) return 1;
+    failure = ENOSPC;
+    return is_marked(root, length, "full");
 }
 
 static int is_below_root(const char *path) {
     for (const char *root = roots; root;) {
         size_t length = strcspn(root, ":");
         if (length && strncmp(path, root, length) == 0 && (path[length] == '/' || path[length] == 0))
-            return when != LOST || is_marked_lost(root, length);
+            return when != LOST || is_marked_failing(root, length);
         root = root[length] ? root + length + 1 : NULL;
     }
     return 0;
@@ -101,8 +117,8 @@ static int name_counts(int directory, const char *name) {
 enum verdict { GO_ON, DIE_AFTERWARDS, GIVE_AN_ERROR };
 
 static enum verdict meet(int counts) {
-    if (!counts || when == READS) return GO_ON;
-    if (when == LOST) return GIVE_AN_ERROR;
+    if (!counts || when == READS || when == SLOW) return GO_ON;
+    if (when == LOST) return failure == ENOSPC ? GO_ON : GIVE_AN_ERROR;
     long number = atomic_fetch_add(&calls, 1) + 1;
     if (kill_at == 0 || number < kill_at) return GO_ON;
     if (when == FAIL) return GIVE_AN_ERROR;
@@ -111,9 +127,18 @@ static enum verdict meet(int counts) {
     return DIE_AFTERWARDS;
 }
 
+// A call that needs room.
+static enum verdict meet_growth(int counts) {
+    return counts && when == LOST ? GIVE_AN_ERROR : meet(counts);
+}
+
 static enum verdict meet_read(int descriptor) {
-    if ((when != READS && when != LOST) || !descriptor_counts(descriptor)) return GO_ON;
-    if (when == LOST) return GIVE_AN_ERROR;
+    if ((when != READS && when != LOST && when != SLOW) || !descriptor_counts(descriptor)) return GO_ON;
+    if (when == SLOW) {
+        if (switch_file && access(switch_file, F_OK) == 0) usleep(delay * 1000);
+        return GO_ON;
+    }
+    if (when == LOST) return failure == ENOSPC ? GO_ON : GIVE_AN_ERROR;
     if (switch_file && access(switch_file, F_OK) != 0) return GO_ON;
     long number = atomic_fetch_add(&calls, 1) + 1;
     if (switch_file) return GIVE_AN_ERROR;
@@ -121,7 +146,7 @@ static enum verdict meet_read(int descriptor) {
 }
 
 static int give_an_error(void) {
-    errno = EIO;
+    errno = when == LOST ? failure : EIO;
     return -1;
 }
 
@@ -130,8 +155,10 @@ static int give_an_error(void) {
     if (!next) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
 // A call that is performed whole or not at all.
-#define WHOLE(counts, type, call) \
-    enum verdict verdict = meet(counts); \
+#define WHOLE(counts, type, call) PERFORM(meet(counts), type, call)
+#define GROWTH(counts, type, call) PERFORM(meet_growth(counts), type, call)
+#define PERFORM(met, type, call) \
+    enum verdict verdict = met; \
     if (verdict == GIVE_AN_ERROR) return give_an_error(); \
     if (verdict == DIE_AFTERWARDS && when == HALF) end_here(); \
     type result = call; \
@@ -160,7 +187,8 @@ int ftruncate64(int descriptor, off64_t length) {
 
 int fallocate(int descriptor, int mode, off_t offset, off_t length) {
     NEXT(fallocate);
-    WHOLE(descriptor_counts(descriptor), int, next(descriptor, mode, offset, length));
+    int counts = descriptor_counts(descriptor);
+    PERFORM(mode & FALLOC_FL_PUNCH_HOLE ? meet(counts) : meet_growth(counts), int, next(descriptor, mode, offset, length));
 }
 
 int rename(const char *from, const char *to) {
@@ -202,32 +230,32 @@ int mkdirat(int directory, const char *path, mode_t mode) {
 int open(const char *path, int flags, ...) {
     MODE_ARGUMENT(flags);
     NEXT(open);
-    WHOLE(MAKES(flags) && name_counts(AT_FDCWD, path), int, next(path, flags, mode));
+    GROWTH(MAKES(flags) && name_counts(AT_FDCWD, path), int, next(path, flags, mode));
 }
 
 int open64(const char *path, int flags, ...) {
     MODE_ARGUMENT(flags);
     NEXT(open64);
-    WHOLE(MAKES(flags) && name_counts(AT_FDCWD, path), int, next(path, flags, mode));
+    GROWTH(MAKES(flags) && name_counts(AT_FDCWD, path), int, next(path, flags, mode));
 }
 
 int openat(int directory, const char *path, int flags, ...) {
     MODE_ARGUMENT(flags);
     NEXT(openat);
-    WHOLE(MAKES(flags) && name_counts(directory, path), int, next(directory, path, flags, mode));
+    GROWTH(MAKES(flags) && name_counts(directory, path), int, next(directory, path, flags, mode));
 }
 
 int openat64(int directory, const char *path, int flags, ...) {
     MODE_ARGUMENT(flags);
     NEXT(openat64);
-    WHOLE(MAKES(flags) && name_counts(directory, path), int, next(directory, path, flags, mode));
+    GROWTH(MAKES(flags) && name_counts(directory, path), int, next(directory, path, flags, mode));
 }
 
 // Writes: "half" leaves the first half of the bytes behind, as a crash in the middle of a long write may.
 
 ssize_t write(int descriptor, const void *bytes, size_t count) {
     NEXT(write);
-    enum verdict verdict = meet(descriptor_counts(descriptor));
+    enum verdict verdict = meet_growth(descriptor_counts(descriptor));
     if (verdict == GIVE_AN_ERROR) return give_an_error();
     int dies = verdict == DIE_AFTERWARDS;
     ssize_t result = next(descriptor, bytes, dies && when == HALF ? count / 2 : count);
@@ -237,7 +265,7 @@ ssize_t write(int descriptor, const void *bytes, size_t count) {
 
 ssize_t pwrite(int descriptor, const void *bytes, size_t count, off_t offset) {
     NEXT(pwrite);
-    enum verdict verdict = meet(descriptor_counts(descriptor));
+    enum verdict verdict = meet_growth(descriptor_counts(descriptor));
     if (verdict == GIVE_AN_ERROR) return give_an_error();
     int dies = verdict == DIE_AFTERWARDS;
     ssize_t result = next(descriptor, bytes, dies && when == HALF ? count / 2 : count, offset);
@@ -247,7 +275,7 @@ ssize_t pwrite(int descriptor, const void *bytes, size_t count, off_t offset) {
 
 ssize_t pwrite64(int descriptor, const void *bytes, size_t count, off64_t offset) {
     NEXT(pwrite64);
-    enum verdict verdict = meet(descriptor_counts(descriptor));
+    enum verdict verdict = meet_growth(descriptor_counts(descriptor));
     if (verdict == GIVE_AN_ERROR) return give_an_error();
     int dies = verdict == DIE_AFTERWARDS;
     ssize_t result = next(descriptor, bytes, dies && when == HALF ? count / 2 : count, offset);
@@ -270,7 +298,7 @@ static void write_half(int descriptor, const struct iovec *parts, int count, off
 
 ssize_t pwritev(int descriptor, const struct iovec *parts, int count, off_t offset) {
     NEXT(pwritev);
-    enum verdict verdict = meet(descriptor_counts(descriptor));
+    enum verdict verdict = meet_growth(descriptor_counts(descriptor));
     if (verdict == GIVE_AN_ERROR) return give_an_error();
     int dies = verdict == DIE_AFTERWARDS;
     if (dies && when == HALF) {
@@ -284,7 +312,7 @@ ssize_t pwritev(int descriptor, const struct iovec *parts, int count, off_t offs
 
 ssize_t pwritev64(int descriptor, const struct iovec *parts, int count, off64_t offset) {
     NEXT(pwritev64);
-    enum verdict verdict = meet(descriptor_counts(descriptor));
+    enum verdict verdict = meet_growth(descriptor_counts(descriptor));
     if (verdict == GIVE_AN_ERROR) return give_an_error();
     int dies = verdict == DIE_AFTERWARDS;
     if (dies && when == HALF) {

@@ -1,0 +1,255 @@
+package import Catalog
+internal import CurlTransport
+package import Encryption
+internal import Logging
+package import Mirroring
+package import ObjectService
+internal import Observability
+internal import S3Gateway
+internal import ServiceLifecycle
+package import StoreModel
+internal import Synchronization
+
+/// The store as mirrors see it.
+package struct MirroredStore: MirrorStore {
+    let objects: ObjectStore
+
+    package init(objects: ObjectStore) { self.objects = objects }
+
+    package func read<Value: Sendable>(
+        _ body: @escaping @Sendable (any CatalogReader) throws -> Value
+    ) async throws -> Value {
+        try await objects.readCatalog(body)
+    }
+
+    package func write(_ documents: [DocumentWrite]) async throws {
+        try await objects.write(documents: documents)
+    }
+
+    package func generation(of space: DocumentSpace) -> UInt64 { objects.documentGeneration(of: space) }
+
+    package func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
+        let reader = try objects.read(version, range: .from(range.offset, length: range.length))
+        guard let first = try await reader.next() else { return [] }
+        if UInt64(first.count) == range.length { return first }
+        var bytes = first
+        bytes.reserveCapacity(Int(range.length))
+        while let piece = try await reader.next() { bytes += piece }
+        return bytes
+    }
+
+    package func needsClientKey(_ version: VersionRow) throws -> Bool {
+        try version.encryption?.sort == .clientKey
+    }
+
+    package func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
+        SealedSecret(secret, under: try await objects.sealingRing(), context: context, random: SystemRandom())
+    }
+
+    package func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
+        let ring = try objects.openingRing()
+        do throws(EncryptionError) {
+            return try secret.open(with: ring, context: context)
+        } catch {
+            throw StoreError(
+                .masterKeyUnavailable,
+                "The credentials of a mirror can't be opened: \(error.message)",
+                advice: "Put the store's master.key back, or give the mirror its credentials anew.",
+                cause: error
+            )
+        }
+    }
+}
+
+/// libcurl, started when a mirror first needs it.
+final class MirrorTransports: Sendable {
+    private let authorityFile: String?
+    private let started = Mutex<CurlTransport?>(nil)
+
+    init(authorityFile: String?) { self.authorityFile = authorityFile }
+
+    func transport() throws -> CurlTransport {
+        try started.withLock { started in
+            if let started { return started }
+            var configuration = TransportConfiguration()
+            configuration.authorityFile = authorityFile
+            configuration.transferCountMax = 128
+            configuration.transferCountPerHostMax = 64
+            // An answer that does not begin is a backend that hangs.
+            configuration.timeouts.firstByte = .seconds(60)
+            let made: CurlTransport
+            do {
+                made = try CurlTransport(configuration)
+            } catch {
+                throw StoreError(.internalFault, "Requests to mirrors can't be made: \(error)", cause: error)
+            }
+            started = made
+            return made
+        }
+    }
+
+    func shutdown() { started.withLock { $0?.shutdown() } }
+}
+
+/// Bytes that no replica has any more, from the mirrors.
+struct MirrorContentRescue: ContentRescue {
+    let rescue: MirrorRescue
+
+    func bytes(of version: VersionRow, _ range: ByteRange) async -> [UInt8]? {
+        await rescue.bytes(of: version, range)
+    }
+}
+
+/// A restore into this store.
+package struct StoreRestoreTarget: MirrorRestoreTarget {
+    private let objects: ObjectStore
+
+    package init(_ objects: ObjectStore) { self.objects = objects }
+
+    package func prepare(_ bucket: BucketName) async throws {
+        do {
+            _ = try await objects.createBucket(bucket, versioning: .enabled)
+        } catch let error as StoreError where error.code == .bucketAlreadyExists {
+        }
+    }
+
+    package func versionCount(_ bucket: BucketName, _ key: ObjectKey) async throws -> Int {
+        var count = 0
+        var before: VersionID?
+        while true {
+            let page = try await objects.history(bucket: bucket, key: key, before: before)
+            guard let last = page.last else { return count }
+            count += page.count
+            before = last.id
+        }
+    }
+
+    package func put(
+        _ bucket: BucketName,
+        _ key: ObjectKey,
+        _ properties: MirrorProperties,
+        size: UInt64,
+        sha256: Digest?,
+        next: @escaping @Sendable (UInt64) async throws -> [UInt8]?
+    ) async throws {
+        var metadata = ObjectMetadata()
+        metadata = ObjectMetadata(
+            contentType: properties.contentType,
+            otherHeaders: properties.otherHeaders.map { NamedValue($0.0, $0.1) },
+            userMetadata: properties.userMetadata.map { NamedValue($0.0, $0.1) }
+        )
+        let request = PutRequest(
+            bucket: bucket,
+            key: key,
+            metadata: metadata,
+            tags: properties.tags.map { NamedValue($0.0, $0.1) },
+            expectation: BodyExpectation(size: size, sha256: sha256)
+        )
+        _ = try await objects.put(request, body: OffsetSource(next))
+    }
+
+    package func delete(_ bucket: BucketName, _ key: ObjectKey) async throws {
+        _ = try await objects.delete(VersionAddress(bucket: bucket, key: key))
+    }
+}
+
+private final class OffsetSource: ByteSource {
+    private let read: @Sendable (UInt64) async throws -> [UInt8]?
+    private var offset: UInt64 = 0
+
+    init(_ read: @escaping @Sendable (UInt64) async throws -> [UInt8]?) { self.read = read }
+
+    func next() async throws -> [UInt8]? {
+        guard let piece = try await read(offset) else { return nil }
+        offset += UInt64(piece.count)
+        return piece
+    }
+}
+
+extension LocalStore {
+    /// - Parameter authorityFile: a PEM file that is trusted in place of the system's authorities.
+    static func mirrorService(
+        _ objects: ObjectStore,
+        authorityFile: String?,
+        logger: Logger
+    ) -> (MirrorService, MirrorTransports) {
+        let transports = MirrorTransports(authorityFile: authorityFile)
+        let service = MirrorService(
+            MirrorDirectory(MirroredStore(objects: objects)),
+            make: { settings, credentials in
+                try S3MirrorBackend(settings, credentials, try transports.transport())
+            },
+            // The store's lock is held: no other process can work on its mirrors.
+            isAlone: true,
+            logger: logger
+        )
+        objects.rescue = MirrorContentRescue(rescue: MirrorRescue(service))
+        return (service, transports)
+    }
+
+    /// Restores from a backend that this store needn't know.
+    package func restore(
+        from settings: MirrorSettings,
+        _ credentials: MirrorCredentials,
+        bucket: BucketName?,
+        key: ObjectKey?
+    ) async throws -> MirrorRestoreReport {
+        let backend = try S3MirrorBackend(settings, credentials, try transports.transport())
+        let restore = MirrorRestore(backend, prefix: settings.prefix, to: StoreRestoreTarget(objects))
+        return try await restore.run(bucket: bucket, key: key)
+    }
+}
+
+/// Runs the mirrors beside the servers.
+struct MirrorRunner: Service {
+    let mirrors: MirrorService
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await mirrors.run() }
+    }
+}
+
+extension MirrorService {
+    /// For the metrics.
+    func samples() async -> [MetricSample] {
+        guard let list = try? await status() else { return [] }
+        let now = SystemClock().now()
+        return list.flatMap { status -> [MetricSample] in
+            let labels = [("mirror", status.row.name.description)]
+            func gauge(_ name: String, _ help: String, _ value: Double) -> MetricSample {
+                MetricSample("holdfast_mirror_" + name, help: help, labels: labels, value: value)
+            }
+            func counter(_ name: String, _ help: String, _ value: UInt64) -> MetricSample {
+                MetricSample(
+                    "holdfast_mirror_" + name,
+                    help: help,
+                    kind: .counter,
+                    labels: labels,
+                    value: Double(value)
+                )
+            }
+            let lag =
+                status.oldestPending.map { Double(max(0, now.milliseconds - $0.milliseconds)) / 1000 } ?? 0
+            let breaker: Double =
+                switch status.worker.breaker {
+                case .closed: 0
+                case .halfOpen: 1
+                case .open: 2
+                }
+            return [
+                gauge("pending", "Changes that wait to be mirrored.", Double(status.pendingCount)),
+                gauge("pending_bytes", "Bytes of the versions that wait.", Double(status.pendingBytes)),
+                gauge("lag_seconds", "Age of the oldest change that waits.", lag),
+                gauge(
+                    "failed",
+                    "Changes that were given up and wait for somebody.",
+                    Double(status.deadCount)
+                ),
+                gauge("breaker", "0: closed, 1: half-open, 2: open.", breaker),
+                counter("done_total", "Changes that were mirrored.", status.worker.doneCount),
+                counter("sent_bytes_total", "Bytes of versions that were mirrored.", status.worker.sentBytes),
+                counter("errors_total", "Attempts that failed.", status.worker.failureCount),
+            ]
+        }
+    }
+}

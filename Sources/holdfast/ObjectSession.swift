@@ -1,0 +1,78 @@
+internal import ObjectService
+package import StoreModel
+
+/// Which version of an object is meant.
+package enum VersionChoice: Sendable {
+    case newest
+    case id(VersionID)
+    /// The version that S3 names "null".
+    case null
+}
+
+/// What is put, but for its bytes.
+struct UploadRequest: Sendable {
+    var bucket: BucketName
+    var key: ObjectKey
+    var contentType: String?
+    var userMetadata: [(name: String, value: String)] = []
+    var tags: [(name: String, value: String)] = []
+    /// Only when the newest version has this ETag.
+    var ifMatch: String?
+    /// Only when there is no object.
+    var onlyIfAbsent = false
+    var expectedSize: UInt64?
+    var expectedSHA256: Digest?
+}
+
+/// A store as the commands see it: one in a directory, or one behind a server. Names for buckets, reports for rows.
+protocol ObjectSession: Sendable {
+    func buckets() async throws -> [BucketReport]
+    /// - Throws: `StoreError` with `.noSuchBucket`.
+    func requireBucket(_ name: BucketName) async throws
+    func createBucket(_ name: BucketName, versioning: BucketVersioning) async throws -> BucketReport
+    func deleteBucket(_ name: BucketName) async throws
+    func setVersioning(_ name: BucketName, to versioning: BucketVersioning) async throws -> BucketReport
+
+    func put(_ request: UploadRequest, from source: any ByteSource) async throws -> VersionReport
+    func head(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> VersionReport
+    /// Brings the bytes of a version from an offset on, in order.
+    func download(
+        _ version: VersionReport,
+        from offset: UInt64,
+        _ take: ([UInt8]) async throws -> Void
+    ) async throws
+    /// Digest and length of a version's chunks, in order, as far as they lie in its first `byteCount` bytes: what an
+    /// interrupted download is checked against. Nil where chunks are not known: then the whole is checked at its end.
+    func chunks(
+        of version: VersionReport,
+        upTo byteCount: UInt64
+    ) async throws -> [(digest: Digest, length: UInt64)]?
+    func list(
+        bucket: BucketName,
+        prefix: String,
+        isRecursive: Bool,
+        continuation: ListingContinuation?
+    ) async throws -> ListingPage
+    /// All versions and delete markers: keys in byte order, each key's versions newest first.
+    func versions(
+        bucket: BucketName,
+        prefix: String,
+        continuation: ListingContinuation?
+    ) async throws -> ListingPage
+    /// All versions of a key, newest first.
+    func history(bucket: BucketName, key: ObjectKey) async throws -> [VersionReport]
+    func delete(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> DeletionReport
+    func restore(_ version: VersionReport) async throws -> VersionReport
+    func copy(
+        from source: (bucket: BucketName, key: ObjectKey),
+        _ choice: VersionChoice,
+        to target: (bucket: BucketName, key: ObjectKey)
+    ) async throws -> VersionReport
+    func statistics(
+        bucket: BucketName,
+        key: ObjectKey,
+        _ choice: VersionChoice,
+        chunkLimit: Int,
+        verifying: Bool
+    ) async throws -> StatisticsReport
+}

@@ -1,0 +1,213 @@
+"""Scrub and repair: bits flipped everywhere, kills, an emptied volume, pausing, exit codes, the ledger."""
+
+import random
+import shutil
+import subprocess
+
+import support
+from support import Exit, StoreTestCase, flip, random_bytes, sha256
+
+REPAIRED = 14
+SEED = int(support.os.environ.get("HOLDFAST_SEED", "20261122"))
+
+
+class ScrubCase(StoreTestCase):
+    big_size = 20 << 20
+
+    def setUp(self):
+        super().setUp()
+        self.content_by_key = {f"small-{number:03}": random_bytes(900 + 1371 * number, number) for number in range(60)}
+        self.content_by_key["big"] = random_bytes(self.big_size, 999)
+        for key, content in self.content_by_key.items():
+            self.file(f"tree/{key}", content)
+        self.do("put", self.directory / "tree", "models/tree/")
+        for round in range(6):
+            self.put("models/again", random_bytes(5000, 100 + round))
+        self.content_by_key = {f"tree/{key}": content for key, content in self.content_by_key.items()}
+
+    def assert_content(self):
+        for key, content in self.content_by_key.items():
+            self.assertEqual(sha256(self.content(f"models/{key}")), sha256(content), key)
+
+    def files(self, volume):
+        """Everything that the volume consists of; what is set aside and the lock are no part of it."""
+        return sorted(
+            path
+            for path in volume.rglob("*")
+            if path.is_file() and path.parent.name != "quarantine" and path.name != "lock" and path.stat().st_size
+        )
+
+    def flip_bits(self, volume, count, chance, spares_log=False):
+        """Flips bits anywhere in a volume's files. One copy of the identity stays: without both there is no volume."""
+        spared = [path for path in self.files(volume) if spares_log and path.suffix == ".log"]
+        files = [path for path in self.files(volume) if path.name != "volume.json.2" and path not in spared]
+        sizes = [path.stat().st_size for path in files]
+        for _ in range(count):
+            path = chance.choices(files, sizes)[0]
+            flip(path, chance.randrange(path.stat().st_size), chance.randrange(8))
+        # Small files are seldom hit by chance.
+        flip(volume / "volume.json", chance.randrange((volume / "volume.json").stat().st_size), chance.randrange(8))
+
+    def scrub(self, *arguments):
+        outcome = self.run_program("scrub", "start", "--wait", "--json", *arguments)
+        self.assertIn(outcome.code, (Exit.DONE, REPAIRED, Exit.DAMAGED, Exit.UNAVAILABLE, Exit.PARTLY), outcome)
+        return outcome
+
+    def assert_clean(self):
+        outcome = self.scrub()
+        self.assertEqual(outcome.code, Exit.DONE, outcome)
+        verified = self.do("verify", "--no-repair", "--json").json
+        self.assertTrue(verified["isComplete"])
+        self.do("fsck", "--deep")
+        self.assert_content()
+
+
+class Flips(ScrubCase):
+    def test_a_sound_store_is_clean_and_nothing_is_written_down(self):
+        outcome = self.scrub()
+        self.assertEqual(outcome.code, Exit.DONE, outcome)
+        jobs = outcome.json["jobs"]
+        self.assertEqual({job["state"] for job in jobs}, {"completed"})
+        self.assertEqual(len(jobs), 4)
+        for job in jobs:
+            self.assertEqual((job["found"], job["repaired"]), (0, 0))
+            self.assertGreater(job["records"], 60)
+            self.assertIn("lastPassEndedAt", job)
+        self.assertEqual(self.do("scrub", "findings", "--json").json["findings"], [])
+
+    def test_a_thousand_bits_of_one_volume(self):
+        print(f"HOLDFAST_SEED={SEED}")
+        self.flip_bits(self.volumes[0], 1000, random.Random(SEED))
+        outcome = self.scrub()
+        self.assertEqual(outcome.code, REPAIRED, outcome)
+        job = next(job for job in outcome.json["jobs"] if job.get("volume", "") == str(self.volumes[0]))
+        self.assertGreater(job["found"], 0)
+        self.assertEqual(job["found"], job["repaired"])
+        findings = self.do("scrub", "findings", "--limit", "1000", "--json").json["findings"]
+        self.assertTrue(findings)
+        self.assertEqual({finding["volume"] for finding in findings}, {str(self.volumes[0])})
+        self.assertEqual([finding for finding in findings if finding["outcome"] not in ("repaired", "mended")], [])
+        for finding in findings:
+            if finding["outcome"] == "repaired":
+                self.assertIn("verifiedAt", finding)
+                self.assertIn(finding["repairedFrom"], [str(self.volumes[1]), str(self.volumes[2])])
+        self.assert_clean()
+
+    def test_a_thousand_bits_of_two_volumes_at_different_places(self):
+        print(f"HOLDFAST_SEED={SEED}")
+        chance = random.Random(SEED + 1)
+        # A chunk with two bad copies keeps one. Two bad logs of three would be one too many: who can't show all that it
+        # acknowledged has no vote.
+        self.flip_bits(self.volumes[0], 1000, chance)
+        self.flip_bits(self.volumes[1], 1000, chance, spares_log=True)
+        outcome = self.scrub()
+        self.assertEqual(outcome.code, REPAIRED, outcome)
+        self.assert_clean()
+        # Each of the volumes carries its share again.
+        self.volumes[2].rename(f"{self.volumes[2]}.away")
+        self.assert_content()
+
+    def test_what_no_volume_has_is_named(self):
+        content = random_bytes(3000, 4711)
+        version = self.put("models/lost", content)
+        for volume in self.volumes:
+            self.flip_payload(volume, content, 100)
+        outcome = self.scrub()
+        self.assertEqual(outcome.code, Exit.DAMAGED, outcome)
+        findings = self.do("scrub", "findings", "--closed", "--kind", "corruptPayload", "--json").json["findings"]
+        lost = [finding for finding in findings if finding["outcome"] == "unrepairable"]
+        self.assertTrue(lost)
+        self.assertIn(f"models/lost {version['versionID']}", lost[0]["neededBy"])
+        self.assert_content()
+
+
+class Interrupted(ScrubCase):
+    big_size = 96 << 20
+
+    def test_killed_in_the_middle_it_goes_on_to_the_end(self):
+        chance = random.Random(SEED + 2)
+        self.flip_bits(self.volumes[1], 300, chance)
+        for _ in range(6):
+            process = self.start("scrub", "start", "--wait", "--json")
+            try:
+                process.wait(0.3 + chance.random())
+            except subprocess.TimeoutExpired:
+                process.kill()
+            process.communicate(timeout=support.DEADLINE)
+            self.assertLess(process.returncode, 15)
+        self.scrub()
+        self.assert_clean()
+
+    def test_paused_cancelled_and_resumed(self):
+        process = self.start("scrub", "start", "--wait")
+        try:
+            process.wait(0.4)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate(timeout=support.DEADLINE)
+        self.do("scrub", "pause")
+        status = self.do("scrub", "status", "--json").json
+        running = [job for job in status["jobs"] if job["state"] == "running"]
+        self.assertEqual(running, [])
+        if any(job["state"] == "paused" for job in status["jobs"]):
+            self.assertEqual(self.scrub().code, Exit.PARTLY)
+            self.assertEqual(self.run_program("scrub", "resume", "--wait").code, Exit.DONE)
+        self.do("scrub", "cancel")
+        self.assertEqual(self.scrub().code, Exit.DONE)
+
+
+class Commands(StoreTestCase):
+    def test_wrong_arguments(self):
+        self.refuse(Exit.USAGE, "scrub", "start", "--kind", "nonsense")
+        self.refuse(Exit.USAGE, "scrub", "start", "--kind", "audit", "--volume", self.volumes[0])
+        self.refuse(Exit.USAGE, "scrub", "start", "--volume", "nowhere", "--json")
+        self.refuse(Exit.USAGE, "scrub", "findings", "--kind", "nonsense", "--json")
+        self.refuse(Exit.USAGE, "scrub", "findings", "--limit", "0")
+
+    def test_the_schedule_is_shown(self):
+        schedule = self.do("scrub", "schedule", "--json").json
+        self.assertEqual(schedule["volumeSchedule"], "17 1 * * 0")
+        for job in schedule["jobs"]:
+            self.assertIn("nextRunAt", job)
+
+    def test_one_volume_only(self):
+        outcome = self.do("scrub", "start", "--volume", self.volumes[1], "--json")
+        states = {job.get("volume"): job["state"] for job in outcome.json["jobs"]}
+        self.assertEqual(states.pop(str(self.volumes[1])), "completed")
+        self.assertEqual(set(states.values()), {"idle"})
+
+    def test_a_volume_that_is_away_is_a_scrub_that_could_not_be_done(self):
+        self.volumes[2].rename(f"{self.volumes[2]}.away")
+        self.assertEqual(self.run_program("scrub", "start", "--wait").code, Exit.UNAVAILABLE)
+
+
+class Served(ScrubCase):
+    def serve(self):
+        log = open(self.directory / "server.log", "ab")
+        self.addCleanup(log.close)
+        server = self.start("serve", "--listen", "127.0.0.1:0", stdout=subprocess.PIPE, stderr=log)
+        self.assertIn(b"Ready", server.stdout.readline())
+        return server
+
+    def test_a_server_scrubs_on_command_and_goes_on_after_a_kill(self):
+        self.flip_bits(self.volumes[2], 200, random.Random(SEED + 3))
+        server = self.serve()
+        self.do("scrub", "start", "--json")
+        server.kill()
+        server.wait(support.DEADLINE)
+        self.serve()
+        outcome = self.run_program("scrub", "start", "--wait", "--json")
+        self.assertIn(outcome.code, (Exit.DONE, REPAIRED), outcome)
+        outcome = self.run_program("scrub", "start", "--wait", "--json")
+        self.assertEqual(outcome.code, Exit.DONE, outcome)
+        self.assertTrue(self.do("status", "--json").json["isFullyRedundant"])
+
+    def test_a_volume_that_is_emptied_under_it_is_out_and_never_written_to(self):
+        self.serve()
+        for path in self.volumes[1].iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        outcome = self.run_program("scrub", "start", "--wait", "--json")
+        self.assertEqual(outcome.code, Exit.UNAVAILABLE, outcome)
+        states = [volume["state"] for volume in self.do("status", "--json").json["volumes"]]
+        self.assertEqual(states, ["healthy", "failed", "healthy"])
+        self.assertEqual(list(self.volumes[1].iterdir()), [])
