@@ -1,0 +1,463 @@
+"""Mirrors: the real program against real backends. Another Holdfast, rclone's server, SeaweedFS and moto where they are there."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from support import (
+    ACCESS_KEY,
+    CLIENTS,
+    IS_LONG,
+    MIB,
+    PROGRAM,
+    SECRET_KEY,
+    Server,
+    free_port,
+    make_client,
+    needs_own_server,
+    poll,
+    random_bytes,
+    sha256,
+)
+
+
+def program(store, *arguments, environment=None):
+    """Runs the program on a store, served or not, and returns what came of it."""
+    return subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        env={**os.environ, "HOLDFAST_STORE": str(store), "LC_ALL": "C.UTF-8", **(environment or {})},
+        capture_output=True,
+        timeout=600,
+    )
+
+
+class Backend:
+    """Any S3 server as a backend: its address, its keys, a client."""
+
+    def __init__(self, url, access_key=ACCESS_KEY, secret_key=SECRET_KEY, bucket="mirror"):
+        self.url, self.access_key, self.secret_key, self.bucket = url, access_key, secret_key, bucket
+        self.s3 = make_client(url, access_key, secret_key, False, "{}")
+
+    def versions(self, prefix=""):
+        """Keys with their versions, oldest first: (is a delete marker, size, version id)."""
+        found = {}
+        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix):
+            entries = [(e["Key"], e["LastModified"], e["VersionId"], False, e["Size"]) for e in page.get("Versions", [])]
+            entries += [(e["Key"], e["LastModified"], e["VersionId"], True, 0) for e in page.get("DeleteMarkers", [])]
+            for key, _, version, marker, size in entries:
+                found.setdefault(key, []).append((version, marker, size))
+        return found
+
+
+@needs_own_server
+class MirrorCase(unittest.TestCase):
+    def setUp(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-mirror-"))
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.server = Server()
+        self.addCleanup(self.server.remove)
+        self.s3 = self.server.client()
+        self.s3.create_bucket(Bucket="models")
+        self.s3.put_bucket_versioning(Bucket="models", VersioningConfiguration={"Status": "Enabled"})
+
+    def holdfast_backend(self, versioning=True, **options):
+        self.other = Server(**options)
+        self.addCleanup(self.other.remove)
+        backend = Backend(self.other.url)
+        backend.s3.create_bucket(Bucket="mirror")
+        if versioning:
+            backend.s3.put_bucket_versioning(Bucket="mirror", VersioningConfiguration={"Status": "Enabled"})
+        return backend
+
+    def credentials(self, access_key, secret_key, name="credentials"):
+        path = self.directory / name
+        path.write_text(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n")
+        return path
+
+    def do(self, *arguments, store=None, code=0, **options):
+        done = program(store or self.server.store, *arguments, **options)
+        self.assertEqual(done.returncode, code, f"{arguments}\n{done.stdout.decode()}\n{done.stderr.decode()}")
+        return done.stdout
+
+    def where(self, backend):
+        return [
+            "--endpoint", backend.url, "--bucket", backend.bucket,
+            "--credentials-file", self.credentials(backend.access_key, backend.secret_key),
+        ]
+
+    def add(self, backend, *options):
+        return self.do("mirror", "add", "offsite", *self.where(backend), *options)
+
+    def status(self):
+        return json.loads(self.do("mirror", "status", "offsite", "--json"))["mirrors"][0]
+
+    def wait(self, seconds=120):
+        self.do("mirror", "status", "offsite", "--wait", "--timeout", seconds)
+
+    def verify(self, *options, code=0):
+        return json.loads(self.do("mirror", "verify", "offsite", "--json", *options, code=code))
+
+    def put(self, key, content, **options):
+        return self.s3.put_object(Bucket="models", Key=key, Body=content, **options)
+
+    def upload_in_parts(self, key, parts):
+        upload = self.s3.create_multipart_upload(Bucket="models", Key=key)["UploadId"]
+        done = []
+        for number, part in enumerate(parts, 1):
+            answer = self.s3.upload_part(Bucket="models", Key=key, UploadId=upload, PartNumber=number, Body=part)
+            done.append({"PartNumber": number, "ETag": answer["ETag"]})
+        self.s3.complete_multipart_upload(
+            Bucket="models", Key=key, UploadId=upload, MultipartUpload={"Parts": done}
+        )
+
+    def replication(self, key):
+        return self.s3.head_object(Bucket="models", Key=key).get("ReplicationStatus")
+
+
+class HistoryTests(MirrorCase):
+    def test_the_history_arrives_and_can_be_read_by_anyone(self):
+        backend = self.holdfast_backend()
+        old = random_bytes(1000, 1)
+        self.put("a/b", old, Metadata={"colour": "green"}, Tagging="tier=gold", ContentType="text/plain", CacheControl="no-cache")
+        self.assertIsNone(self.replication("a/b"))
+        self.add(backend)
+        new = random_bytes(2000, 2)
+        self.put("a/b", new)
+        large = [random_bytes(9 * MIB, 3), random_bytes(9 * MIB, 4), random_bytes(1 * MIB, 5)]
+        self.upload_in_parts("large", large)
+        self.put("gone", b"x")
+        self.s3.delete_object(Bucket="models", Key="gone")
+        self.put("empty", b"")
+        self.put("ümläut/ä b+c%", b"y")
+        self.wait()
+        report = self.verify("--deep")
+        self.assertEqual([report["missing"], report["different"], report["extra"]], [0, 0, 0], report)
+        self.assertEqual(self.replication("a/b"), "COMPLETED")
+        history = backend.s3.list_object_versions(Bucket="mirror", Prefix="models/a/b")["Versions"]
+        self.assertEqual(len(history), 2)
+        first = backend.s3.get_object(Bucket="mirror", Key="models/a/b", VersionId=history[1]["VersionId"])
+        self.assertEqual(first["Body"].read(), old)
+        self.assertEqual(first["Metadata"]["colour"], "green")
+        self.assertEqual(first["Metadata"]["holdfast-sha256"], sha256(old))
+        self.assertEqual((first["ContentType"], first["CacheControl"], first["TagCount"]), ("text/plain", "no-cache", 1))
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/a/b")["Body"].read(), new)
+        copy = backend.s3.get_object(Bucket="mirror", Key="models/large")
+        self.assertEqual(copy["Metadata"]["holdfast-sha256"], sha256(b"".join(large)))
+        self.assertEqual(sha256(copy["Body"].read()), sha256(b"".join(large)))
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/ümläut/ä b+c%")["Body"].read(), b"y")
+        gone = backend.s3.list_object_versions(Bucket="mirror", Prefix="models/gone")
+        self.assertEqual((len(gone["Versions"]), len(gone["DeleteMarkers"])), (1, 1))
+        # Tags and removals follow.
+        self.s3.put_object_tagging(Bucket="models", Key="a/b", Tagging={"TagSet": [{"Key": "k", "Value": "v"}]})
+        marker = self.s3.list_object_versions(Bucket="models", Prefix="gone")["DeleteMarkers"][0]["VersionId"]
+        self.s3.delete_object(Bucket="models", Key="gone", VersionId=marker)
+        self.wait()
+        tags = backend.s3.get_object_tagging(Bucket="mirror", Key="models/a/b")["TagSet"]
+        self.assertEqual(tags, [{"Key": "k", "Value": "v"}])
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/gone")["Body"].read(), b"x")
+        metrics = self.server.operation("/metrics")[1]
+        self.assertIn('holdfast_mirror_pending{mirror="offsite"} 0', metrics)
+        self.assertIn('holdfast_mirror_breaker{mirror="offsite"} 0', metrics)
+
+    def test_many_versions_of_one_key_and_many_keys(self):
+        backend = self.holdfast_backend()
+        versions, keys = (1000, 10_000) if IS_LONG else (150, 300)
+        for number in range(versions):
+            self.put("one", f"{number}".encode())
+        self.add(backend)
+        for number in range(keys):
+            self.put(f"many/{number:05}", f"{number}".encode() * 50)
+        started = time.monotonic()
+        self.wait(900)
+        print(f"{keys} small objects caught up in {time.monotonic() - started:.1f} s after the last put", flush=True)
+        self.assertTrue(self.verify()["checked"] >= versions + keys)
+        sizes = []
+        for page in backend.s3.get_paginator("list_object_versions").paginate(Bucket="mirror", Prefix="models/one"):
+            sizes += [entry["VersionId"] for entry in page["Versions"]]
+        self.assertEqual(len(sizes), versions)
+        for place in (0, versions // 2, versions - 1):
+            body = backend.s3.get_object(Bucket="mirror", Key="models/one", VersionId=sizes[place])["Body"].read()
+            self.assertEqual(body, f"{versions - 1 - place}".encode())
+
+
+class FaultTests(MirrorCase):
+    def test_a_backend_that_is_down_costs_clients_nothing_and_gets_everything_later(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        self.put("a", b"1")
+        self.wait()
+        for turn in range(3):
+            self.other.stop(signal.SIGKILL)
+            for number in range(20):
+                self.put(f"k{number}", f"{turn} {number}".encode())
+            self.assertEqual(self.replication("k0"), "PENDING")
+            poll(lambda: self.status()["breaker"] != "closed", "the breaker opens")
+            self.assertGreaterEqual(self.status()["pending"], 20)
+            self.assertTrue(self.status().get("lastError"))
+            self.other.start()
+            self.do("mirror", "retry", "offsite")
+            self.wait()
+        self.assertEqual(self.verify("--deep")["checked"], 61)
+        self.assertEqual(self.replication("k0"), "COMPLETED")
+
+    def test_a_crash_in_the_middle_of_an_upload_leaves_one_version(self):
+        backend = self.holdfast_backend()
+        content = random_bytes(48 * MIB, 8)
+        self.add(backend, "--part-size", "5", "--bytes-per-second", 8 * MIB)
+        self.put("large", content)
+        for _ in range(2):
+            def parts():
+                uploads = backend.s3.list_multipart_uploads(Bucket="mirror").get("Uploads", [])
+                if not uploads:
+                    return 0
+                return len(backend.s3.list_parts(Bucket="mirror", Key="models/large", UploadId=uploads[0]["UploadId"]).get("Parts", []))
+            before = parts()
+            poll(lambda: parts() > before, "parts arrive")
+            self.server.stop(signal.SIGKILL)
+            self.server.start()
+        self.wait(300)
+        history = backend.s3.list_object_versions(Bucket="mirror", Prefix="models/large")["Versions"]
+        self.assertEqual(len(history), 1)
+        self.assertEqual(sha256(backend.s3.get_object(Bucket="mirror", Key="models/large")["Body"].read()), sha256(content))
+        self.assertEqual(backend.s3.list_multipart_uploads(Bucket="mirror").get("Uploads", []), [])
+
+    def test_rotated_credentials_are_told_and_put_right(self):
+        backend = self.holdfast_backend()
+        made = json.loads(program(self.other.store, "key", "create", "--json").stdout)
+        backend.access_key, backend.secret_key = made["accessKeyID"], made["secretAccessKey"]
+        self.add(backend)
+        self.put("a", b"1")
+        self.wait()
+        self.assertEqual(program(self.other.store, "key", "rm", made["accessKeyID"]).returncode, 0)
+        self.put("b", b"2")
+        poll(lambda: self.status()["state"] == "waiting" and self.status().get("lastError"), "the refusal is told")
+        self.assertIn("denied", self.status().get("lastError"))
+        self.assertEqual(self.status()["failed"], 0)
+        self.assertNotIn(made["secretAccessKey"], json.dumps(self.status()) + self.server.log_text(100_000))
+        path = self.credentials(ACCESS_KEY, SECRET_KEY, "new")
+        self.do("mirror", "credentials", "offsite", "--credentials-file", path)
+        self.wait()
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/a")["Body"].read(), b"1")
+
+    def test_a_certificate_that_is_not_trusted_stops_it_and_a_trusted_one_does_not(self):
+        certificate, key = self.directory / "c.pem", self.directory / "k.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate],
+            check=True, capture_output=True,
+        )
+        front = Server(options=["--tls-certificate", certificate, "--tls-key", key])
+        self.addCleanup(front.remove)
+        backend = Backend.__new__(Backend)
+        backend.url, backend.bucket = front.url.replace("http:", "https:"), "mirror"
+        backend.access_key, backend.secret_key = ACCESS_KEY, SECRET_KEY
+        self.add(backend)
+        self.put("a", b"secret")
+        poll(lambda: (self.status().get("lastError") or "").startswith("untrusted"), "the certificate is told")
+        self.assertEqual(self.status()["pending"], 1)
+        self.server.stop()
+        self.server.environment["HOLDFAST_MIRROR_CA_FILE"] = str(certificate)
+        self.server.start()
+        # Trusted now: what is missing is the bucket, and that is what it says.
+        poll(lambda: (self.status().get("lastError") or "").startswith("noBucket"), "the missing bucket is told")
+
+    def test_a_backend_that_hangs_holds_up_nobody(self):
+        with socket.socket() as trap:
+            trap.bind(("127.0.0.1", 0))
+            trap.listen(64)
+            backend = Backend(f"http://127.0.0.1:{trap.getsockname()[1]}")
+            self.add(backend)
+            for number in range(20):
+                self.put(f"k{number}", b"x")
+                self.assertEqual(self.s3.get_object(Bucket="models", Key=f"k{number}")["Body"].read(), b"x")
+            self.assertEqual(self.status()["pending"], 20)
+            self.do("mirror", "rm", "offsite")
+        self.assertEqual(json.loads(self.do("mirror", "ls", "--json"))["mirrors"], [])
+        self.assertEqual(self.server.stop(), 0)
+
+    def test_what_cannot_be_mirrored_is_listed_and_not_in_the_way(self):
+        backend = self.holdfast_backend()
+        self.add(backend, "--rule", "models/keep/")
+        key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+        self.put("keep/c", b"1", **key)
+        self.put("keep/d", b"2")
+        self.put("other", b"3")
+        poll(lambda: self.status()["failed"] == 1 and self.status()["pending"] == 0, "it is given up")
+        failures = json.loads(self.do("mirror", "failures", "offsite", "--json"))["failures"]
+        self.assertIn("SSE-C", failures[0]["reason"])
+        keys = [entry["Key"] for entry in backend.s3.list_objects_v2(Bucket="mirror")["Contents"]]
+        self.assertEqual(keys, ["models/keep/d"])
+        self.assertEqual(self.s3.head_object(Bucket="models", Key="keep/c", **key)["ReplicationStatus"], "FAILED")
+
+    def test_wrong_arguments_are_refused(self):
+        path = self.credentials("key", "secret")
+        for endpoint in ("http://169.254.169.254", "ftp://x", "http://2852039166"):
+            self.do("mirror", "add", "x", "--endpoint", endpoint, "--bucket", "b", "--credentials-file", path, code=2)
+        self.do("mirror", "add", "x", "--endpoint", "http://h", "--bucket", "b", "--credentials-file", "/nowhere", code=11)
+        self.do("mirror", "pause", "nobody", code=3)
+
+
+class WayBackTests(MirrorCase):
+    def test_an_empty_machine_gets_everything_back_with_its_history(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        for number in range(12):
+            self.put(f"k{number % 3}", random_bytes(5000 + number, number), Tagging=f"n={number}")
+        self.s3.delete_object(Bucket="models", Key="k0")
+        self.upload_in_parts("large", [random_bytes(6 * MIB, 20), random_bytes(5 * MIB, 21)])
+        self.wait()
+        expected = self.hashes(self.s3)
+        self.server.stop(signal.SIGKILL)
+        shutil.rmtree(self.server.store)
+        self.do("init", "--json", store=self.directory / "again")
+        report = json.loads(
+            self.do("mirror", "restore", *self.where(backend), "--json", store=self.directory / "again")
+        )
+        self.assertEqual((report["versions"], report["deleteMarkers"]), (13, 1))
+        self.server.store = self.directory / "again"
+        self.server.start()
+        self.assertEqual(self.hashes(self.s3), expected)
+
+    @staticmethod
+    def hashes(s3):
+        found = {}
+        listing = s3.list_object_versions(Bucket="models")
+        for entry in listing["Versions"]:
+            body = s3.get_object(Bucket="models", Key=entry["Key"], VersionId=entry["VersionId"])
+            tags = s3.get_object_tagging(Bucket="models", Key=entry["Key"], VersionId=entry["VersionId"])["TagSet"]
+            found.setdefault(entry["Key"], []).append((sha256(body["Body"].read()), str(tags), str(body["Metadata"])))
+        return found, sorted(entry["Key"] for entry in listing.get("DeleteMarkers", []))
+
+    def test_a_read_whose_copies_are_all_bad_comes_from_the_mirror_and_is_repaired(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        content = random_bytes(3 * MIB, 30)
+        self.put("precious", content)
+        self.wait()
+        self.server.stop()
+        damaged = 0
+        for place in (MIB // 2, 2 * MIB):
+            needle = content[place : place + 64]
+            for volume in self.server.volumes:
+                for path in volume.rglob("*"):
+                    if path.is_file() and (found := path.read_bytes().find(needle)) >= 0:
+                        with path.open("r+b") as file:
+                            file.seek(found)
+                            file.write(bytes(64))
+                        damaged += 1
+        self.assertEqual(damaged, 6)
+        self.server.start()
+        body = self.s3.get_object(Bucket="models", Key="precious", Range="bytes=1000-3000000")["Body"].read()
+        self.assertEqual(sha256(body), sha256(content[1000:3000001]))
+        self.other.stop()
+        self.assertEqual(sha256(self.s3.get_object(Bucket="models", Key="precious")["Body"].read()), sha256(content))
+
+
+class OtherBackendTests(MirrorCase):
+    def start(self, arguments, url, **options):
+        log = (self.directory / "backend.log").open("wb")
+        self.addCleanup(log.close)
+        process = subprocess.Popen([*map(str, arguments)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, **options)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        def is_there():
+            self.assertIsNone(process.poll(), (self.directory / "backend.log").read_text())
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), 1):
+                return True
+        poll(is_there, "the backend listens")
+
+    def mirror_without_history(self, backend, *options):
+        content = random_bytes(20 * MIB, 40)
+        self.put("large", content)
+        for number in range(5):
+            self.put("small", f"{number}".encode())
+        self.put("gone", b"x")
+        self.server.stop()
+        # Without a server: the command works the queue off.
+        self.add(backend, *options)
+        self.do("mirror", "run", "--until-idle")
+        self.server.start()
+        self.s3.delete_object(Bucket="models", Key="gone")
+        self.wait()
+        self.assertIs(self.status()["keepsVersions"], False)
+        read = lambda key: backend.s3.get_object(Bucket="mirror", Key="models/" + key)["Body"].read()
+        self.assertEqual(sha256(read("large")), sha256(content))
+        self.assertEqual(read("small"), b"4")
+        keys = [entry["Key"] for entry in backend.s3.list_objects_v2(Bucket="mirror")["Contents"]]
+        self.assertEqual(keys, ["models/large", "models/small"])
+
+    def test_rclone_as_a_backend(self):
+        rclone = next(iter(CLIENTS.glob("*/bin/rclone")), None) or shutil.which("rclone")
+        if rclone is None:
+            self.skipTest("rclone is not installed")
+        (self.directory / "data" / "mirror").mkdir(parents=True)
+        url = f"http://127.0.0.1:{free_port()}"
+        self.start(
+            [rclone, "serve", "s3", "--addr", url.removeprefix("http://"), "--auth-key", f"{ACCESS_KEY},rclonesecret",
+             "--vfs-cache-mode", "off", self.directory / "data"],
+            url,
+        )
+        # Its answer to CreateMultipartUpload has another root than S3's, which is refused: nothing goes in parts.
+        self.mirror_without_history(Backend(url, secret_key="rclonesecret"), "--part-size", "64")
+
+    def test_seaweedfs_as_a_backend(self):
+        weed = next(iter(CLIENTS.glob("*/bin/weed")), None) or shutil.which("weed")
+        if weed is None:
+            self.skipTest("SeaweedFS is not installed")
+        settings = self.directory / "s3.json"
+        settings.write_text(json.dumps({"identities": [{
+            "name": "m", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+        }]}))
+        ports = []
+        while len(ports) < 4:
+            port = free_port()
+            if port < 50_000:
+                ports.append(port)
+        url = f"http://127.0.0.1:{ports[3]}"
+        (self.directory / "weed").mkdir()
+        self.start(
+            [weed, "server", "-ip=127.0.0.1", f"-dir={self.directory / 'weed'}", f"-master.port={ports[0]}",
+             f"-volume.port={ports[1]}", "-filer", f"-filer.port={ports[2]}", "-s3", f"-s3.port={ports[3]}",
+             f"-s3.config={settings}", "-volume.max=50"],
+            url,
+        )
+        backend = Backend(url)
+        def make():
+            with contextlib.suppress(Exception):
+                backend.s3.create_bucket(Bucket="mirror")
+                return True
+        poll(make, "SeaweedFS takes a bucket", 90)
+        self.mirror_without_history(backend)
+
+    def test_moto_as_a_backend(self):
+        moto = next(iter(CLIENTS.glob("*/bin/moto_server")), None) or shutil.which("moto_server")
+        if moto is None:
+            self.skipTest("moto_server is not installed")
+        url = f"http://127.0.0.1:{free_port()}"
+        self.start([moto, "-H", "127.0.0.1", "-p", url.rsplit(":", 1)[1]], url)
+        backend = Backend(url)
+        backend.s3.create_bucket(Bucket="mirror")
+        backend.s3.put_bucket_versioning(Bucket="mirror", VersioningConfiguration={"Status": "Enabled"})
+        for number in range(10):
+            self.put("a", f"{number}".encode())
+        self.add(backend)
+        self.put("large", random_bytes(20 * MIB, 41))
+        # No delete: moto lists delete markers behind all versions, which tells nothing of their place in the history.
+        self.wait()
+        report = self.verify("--deep")
+        self.assertEqual([report["missing"], report["different"], report["extra"]], [0, 0, 0], report)
+        self.assertEqual(len(backend.s3.list_object_versions(Bucket="mirror", Prefix="models/a")["Versions"]), 10)
+
+
+if __name__ == "__main__":
+    unittest.main()
