@@ -10,7 +10,7 @@ package struct SQLiteCatalogOptions: Sendable {
     package enum Verification: Sendable {
         case always
         /// When the file wasn't closed: after a crash, pages may stand in two places, and SQLite takes what a
-        /// damaged write-ahead log still yields for the whole.
+        /// damaged write-ahead log still yields for the whole. One that was closed is compared with its seal.
         case afterUncleanClose
         case never
     }
@@ -47,6 +47,7 @@ package final class SQLiteCatalog: CatalogStore {
 
     package let generations = DocumentGenerations()
     let pool: DatabasePool
+    private let path: String
     private let state: Mutex<State>
     /// Held while a transaction writes, so that the state that it starts from is the last one's.
     private let writing = Mutex(())
@@ -55,7 +56,11 @@ package final class SQLiteCatalog: CatalogStore {
     /// - Throws: `CatalogError`; `needsRebuild` says that `remove(at:)` and a rebuild are the cure.
     package init(path: String, options: SQLiteCatalogOptions = SQLiteCatalogOptions()) throws(CatalogError) {
         try IndexFile.checkHeader(path)
-        let isUnclean = IndexFile.size(path + "-wal") > 0
+        let seal = IndexFile.size(path + "-wal") == 0 ? IndexSeal.state(path) : .missing
+        if seal == .broken, options.verification != .never {
+            throw CatalogError(.damaged, "The file \(path) is not as it was closed.")
+        }
+        IndexSeal.remove(path)
         let (pool, applied) = try CatalogError.mapping {
             let pool = try DatabasePool(path: path, configuration: Self.configuration(options))
             do {
@@ -66,9 +71,9 @@ package final class SQLiteCatalog: CatalogStore {
                 try IndexFile.checkLength(path, pool)
                 let isVerified =
                     options.verification == .always
-                    || options.verification == .afterUncleanClose && isUnclean
+                    || options.verification == .afterUncleanClose && seal == .missing
                 if isVerified {
-                    try pool.read { try IndexVerifier(database: $0).verifyRows(against: applied) }
+                    try pool.read { try IndexVerifier(database: $0).verifyEverything(against: applied) }
                 }
                 return (pool, applied)
             } catch {
@@ -77,12 +82,14 @@ package final class SQLiteCatalog: CatalogStore {
             }
         }
         self.pool = pool
+        self.path = path
         state = Mutex(State(applied: applied))
     }
 
     /// Removes the files of an index that is not open. What isn't there is no error.
     package static func remove(at path: String) throws(CatalogError) {
-        for suffix in ["-wal", "-shm", "-journal", ""] where unlink(path + suffix) != 0 && errno != ENOENT {
+        for suffix in ["-wal", "-shm", "-journal", "-sum", ""]
+        where unlink(path + suffix) != 0 && errno != ENOENT {
             throw CatalogError(.inputOutput, "The file \(path + suffix) can't be removed: errno \(errno).")
         }
     }
@@ -169,6 +176,7 @@ package final class SQLiteCatalog: CatalogStore {
                 _ = try? pool.writeWithoutTransaction { try $0.checkpoint(.truncate) }
                 state.withLock { $0.isClosed = true }
                 try pool.close()
+                if IndexFile.size(path + "-wal") == 0 { IndexSeal.write(path) }
             }
         }
     }

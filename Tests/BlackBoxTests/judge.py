@@ -17,6 +17,10 @@ def finish(campaign, record):
     return problems
 
 
+# Keys of one round whose histories may be left unordered.
+UNDECIDED_MAX = 2
+
+
 class Judge:
     def __init__(self, campaign, record, problems):
         self.campaign, self.record, self.problems = campaign, record, problems
@@ -34,6 +38,7 @@ class Judge:
             self.problems += self.record.problems[before:]
 
     def check_order(self):
+        undecided = 0
         for place, calls in sorted(self.record.calls.items()):
             if not place[1].startswith("reg/"):
                 continue
@@ -42,7 +47,11 @@ class Judge:
             try:
                 verdict = linear.check(calls)
             except linear.Undecided as error:
-                self.problem(f"{'/'.join(place)}: the checker gave up: {error}")
+                # Too many calls of unknown outcome at once: nothing is known of this key. That must stay rare.
+                undecided += 1
+                self.campaign.counts["histories too wide to order"] += 1
+                if undecided > UNDECIDED_MAX:
+                    self.problem(f"{'/'.join(place)}: the checker gave up: {error}")
                 continue
             if not verdict.is_linearizable:
                 self.problem(f"{'/'.join(place)}: not linearizable: {verdict}")

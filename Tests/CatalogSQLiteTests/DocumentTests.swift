@@ -1,6 +1,7 @@
 import Catalog
 import CatalogSQLite
 import ContentHashing
+import Foundation
 import GRDB
 import StoreModel
 import Testing
@@ -105,6 +106,8 @@ import Testing
             try database.execute(sql: "DROP TABLE documents; PRAGMA user_version = \(first)")
         }
         try queue.close()
+        // Programs of that time left no seal.
+        try FileManager.default.removeItem(atPath: path + "-sum")
         try pipeline.replaceStore { try SQLiteCatalog(path: path) }
         try pipeline.store.verify()
         try pipeline.run(write(.account, [1], [1]))
