@@ -62,7 +62,7 @@ final class EngineFixture {
     }
 
     func copyIndex(to name: String) throws {
-        for suffix in ["", "-wal", "-shm"] {
+        for suffix in ["", "-wal", "-shm", "-sum"] {
             let source = indexPath() + suffix
             try? FileManager.default.removeItem(atPath: indexPath(name) + suffix)
             if FileManager.default.fileExists(atPath: source) {

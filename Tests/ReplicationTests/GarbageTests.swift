@@ -157,6 +157,12 @@ import Testing
         let bulk = randomBytes(200_000, seed: 5)
         let new = PayloadRecord(digest: SHA256Hasher.hash(bulk), bytes: bulk)
         _ = try await engine.replicator.write(old, waitsForCommit: false)
+        // A volume that is still writing it would write it once more.
+        #expect(
+            try await engine.eventually {
+                try engine.volumes.values.allSatisfy { try digests($0) == [old.digest] }
+            }
+        )
         do {
             let receipts = [
                 try await engine.replicator.write(old, waitsForCommit: false),
