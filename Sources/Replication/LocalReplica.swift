@@ -33,7 +33,7 @@ package final class LocalReplica: Replica {
         ages = Mutex([])
         garbageThread = WorkerThread(name: "hf-gc", costMax: 16)
         logThread = WorkerThread(name: "hf-log", costMax: Self.logQueueBytesMax)
-        bulkThread = WorkerThread(name: "hf-bulk", costMax: Self.bulkQueueBytesMax)
+        bulkThread = WorkerThread(name: "hf-bulk", costMax: Limits.bulkQueueByteCountMax)
         scrubThread = WorkerThread(name: "hf-scrub", costMax: 4)
         readThreads = (0..<Limits.readerThreadsPerVolume).map { _ in
             WorkerThread(name: "hf-read", costMax: Self.readQueueCountMax)
@@ -41,7 +41,6 @@ package final class LocalReplica: Replica {
     }
 
     private static let logQueueBytesMax = 32 << 20
-    private static let bulkQueueBytesMax = 24 << 20
     private static let readQueueCountMax = 1024
 
     package var openReport: VolumeOpenReport { volume.openReport }

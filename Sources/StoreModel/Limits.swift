@@ -23,14 +23,17 @@ package enum Limits {
     /// Decisions after which the catalog's index is told although nobody waits for it: enough that a page of the index
     /// that many of them touch is written once; few enough that a reader who comes then waits a few milliseconds.
     package static let applyGroupEntryCount = 256
-    /// Rows of newest versions that are kept in memory for reads: some ten thousand.
-    package static let newestVersionByteCountMax = 12 << 20
+    /// Rows of newest versions that are kept in memory for reads: some seven thousand.
+    package static let newestVersionByteCountMax = 8 << 20
     /// Chunks in flight for one upload or download: with chunks of the target size 6 MiB, with the largest ones 24 MiB.
     /// Enough that a long chunk does not keep the disks idle behind it.
     package static let chunksInFlightMax = 6
     /// Chunks of all uploads together that are hashed and written at the same time: enough to keep the cores busy;
-    /// with chunks of the target size 6 MiB.
-    package static let uploadPermitCount = 6
+    /// with chunks of the target size 5 MiB.
+    package static let uploadPermitCount = 5
+    /// Large payloads that wait for one volume: all that uploads may have in flight, with the largest chunks. What a
+    /// volume that falls behind the others still holds counts too; beyond, it is caught up later.
+    package static let bulkQueueByteCountMax = uploadPermitCount * chunkSizeMax
     /// Large payloads that stand in memory as volumes write them, at the same time: with the largest chunk 12 MiB.
     package static let payloadImageCountMax = 3
     /// A download reads at most so much of a chunk at a time: chunks may be four times as long.

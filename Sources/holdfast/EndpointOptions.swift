@@ -119,8 +119,13 @@ struct RemoteTarget: Sendable {
     let credentials: any S3CredentialsProvider
     let authorityFile: String?
 
-    func transport() throws -> CurlTransport {
+    /// - Parameter transferCount: transfers to the server at the same time; nil: the transport's own bound.
+    func transport(transferCount: Int? = nil) throws -> CurlTransport {
         var configuration = TransportConfiguration()
+        if let transferCount {
+            configuration.transferCountPerHostMax = transferCount
+            configuration.transferCountMax = transferCount
+        }
         configuration.authorityFile = authorityFile
         configuration.userAgent = "holdfast/\(Version.number)"
         do {

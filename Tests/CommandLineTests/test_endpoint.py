@@ -398,3 +398,53 @@ class Secure(StoreTestCase):
         name = ["--endpoint", f"https://127.0.0.1:{port}", "--ca-file", self.directory / "ca.pem"]
         self.refuse(Exit.UNAVAILABLE, "ls", *name, env=keys)
         self.refuse(Exit.LOCAL_FILE, "ls", *here, "--ca-file", "missing.pem", env=keys)
+
+
+class BenchServer(EndpointTestCase):
+    """The loader for any S3 server: what it counts, and that it leaves nothing behind."""
+
+    def buckets(self):
+        return [bucket["name"] for bucket in self.do("ls", "--json").json["buckets"]]
+
+    def measure(self, *arguments):
+        report = self.do("bench", "server", "--seconds", "60", "--concurrency", "4", "--json", *arguments).json
+        self.assertEqual(self.buckets(), ["models"], "the loader removes its bucket")
+        for figure in report["figures"]:
+            self.assertEqual((figure["failed"], figure["failures"]), (0, {}), figure)
+            self.assertGreater(figure["callsPerSecond"], 0)
+            self.assertLessEqual(figure["latency"]["p50"], figure["latency"]["p99"])
+        return {figure["operation"]: figure for figure in report["figures"]}
+
+    def test_each_call_by_itself_and_every_byte_compared(self):
+        figures = self.measure(
+            "--count", "40", "--objects", "30", "--size", "4K", "--size", "300K", "--verify", "--part-size", "5M"
+        )
+        self.assertEqual(list(figures), ["put", "get", "head", "list", "multipart"])
+        for figure in figures.values():
+            self.assertEqual((figure["calls"], figure["mix"]), (40, figure["operation"]))
+        for operation in ("put", "get", "multipart"):
+            self.assertGreater(figures[operation]["bytesPerSecond"], 0)
+
+    def test_shares_of_calls_and_parts(self):
+        figures = self.measure("--count", "300", "--mix", "get=9,put=1", "--size", "1K")
+        self.assertEqual(sum(figure["calls"] for figure in figures.values()), 300)
+        self.assertGreater(figures["get"]["calls"], 2 * figures["put"]["calls"])
+        figures = self.measure("--count", "2", "--mix", "multipart", "--size", "11M", "--part-size", "5M")
+        self.assertEqual(figures["multipart"]["calls"], 2)
+
+    def test_in_a_bucket_that_is_there_nothing_else_is_touched(self):
+        self.put("models/kept", b"kept")
+        self.measure("--bucket", "models", "--count", "20", "--mix", "put", "--mix", "list", "--objects", "5")
+        names = [version["key"] for version in self.do("ls", "models", "-r", "--json").json["entries"]]
+        self.assertEqual(names, ["kept"])
+        self.assertEqual(self.do("get", "models/kept", "-").raw, b"kept")
+
+    def test_what_is_wrong_is_told(self):
+        self.refuse(Exit.NOT_FOUND, "bench", "server", "--bucket", "absent", "--mix", "put", "--count", "1")
+        self.refuse(Exit.USAGE, "bench", "--mix", "put=0")
+        self.refuse(Exit.USAGE, "bench", "--mix", "put,put")
+        self.refuse(Exit.USAGE, "bench", "--mix", "put", "--part-size", "1K")
+        away = {"HOLDFAST_ENDPOINT": "http://127.0.0.1:9"}
+        self.refuse(Exit.UNAVAILABLE, "bench", "--mix", "put", env=away)
+        del self.far["HOLDFAST_ENDPOINT"]
+        self.assertIn("--endpoint", self.refuse(Exit.USAGE, "bench", "--json").error["advice"])

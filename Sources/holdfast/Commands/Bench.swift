@@ -13,11 +13,16 @@ struct Bench: AsyncParsableCommand {
               holdfast bench all
               holdfast bench put --size 4096 --count 100000 --concurrency 32
               holdfast bench limits --directory /disk1 --json
+
+            With --endpoint it drives any S3 server ('holdfast help bench server'):
+
+              holdfast bench --endpoint http://127.0.0.1:9000 --mix get=90,put=10
             """,
         subcommands: [
             BenchLimits.self, BenchPut.self, BenchGet.self, BenchList.self, BenchOpen.self,
-            BenchRebuild.self, BenchMemory.self, BenchAll.self,
-        ]
+            BenchRebuild.self, BenchMemory.self, BenchServer.self, BenchAll.self,
+        ],
+        defaultSubcommand: BenchServer.self
     )
 }
 
