@@ -34,6 +34,8 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CPosix"),
         .target(name: "CChecksum"),
+        // Time and scheduling of simulated threads: linked into tests only.
+        .target(name: "CSimulation"),
 
         // Values.
         .target(name: "StoreModel"),
@@ -117,7 +119,9 @@ let package = Package(
         // Test kit: faults, virtual time, seeded chance.
         .target(
             name: "StoreTestKit",
-            dependencies: ["BlobVolume", "Catalog", "ContentHashing", "Replication", "StoreModel"]
+            dependencies: [
+                "BlobVolume", "CSimulation", "Catalog", "ContentHashing", "Replication", "StoreModel",
+            ]
         ),
 
         // Tests. CommandLineTests holds Python scripts that drive the built program.
@@ -189,8 +193,8 @@ let package = Package(
         .testTarget(
             name: "HoldfastNodeTests",
             dependencies: [
-                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "ObjectService",
-                "Replication", "StoreModel", "StoreTestKit",
+                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "Encryption", "HoldfastNode",
+                "Mirroring", "ObjectService", "Replication", "StoreModel", "StoreTestKit",
             ]
         ),
         .testTarget(name: "HoldfastCommandTests", dependencies: ["AdminGateway", "StoreModel", "holdfast"]),

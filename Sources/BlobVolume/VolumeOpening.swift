@@ -281,12 +281,14 @@ struct VolumeOpening: ~Copyable {
         let cutByteCount = max(scan.end, settlement.end) - settlement.end
         if discardsUnsynced {
             report.discardedByteCount += cutByteCount
+            if cutByteCount > 0 { CoverageMark.reach(.unsyncedDiscarded) }
             // Without the exact watermarks something acknowledged may be among what is dropped.
             if settlement.dropsValidRecords && identityFile.memory.failureReason == nil {
                 losesSyncedBatches = true
             }
         } else {
             report.tornByteCount += cutByteCount
+            if cutByteCount > 0 { CoverageMark.reach(.logTailCut) }
         }
         if isFresh { try writeHeader(segment) }
     }
@@ -498,7 +500,10 @@ struct VolumeOpening: ~Copyable {
 
     private mutating func indexed(_ chain: CommitChain) -> BlobVolume.State {
         var generator = SystemRandomNumberGenerator()
-        var state = BlobVolume.State(identity: identityFile.identity, seed: generator.next())
+        var state = BlobVolume.State(
+            identity: identityFile.identity,
+            seed: options.indexSeed ?? generator.next()
+        )
         state.index.reserve(found.reduce(0) { $0 + $1.contents.entries.count })
         var places: [UInt32: Int] = [:]
         for (place, segment) in found.enumerated() {

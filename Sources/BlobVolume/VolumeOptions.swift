@@ -26,6 +26,8 @@ package struct VolumeOptions: Sendable {
     /// Drop everything behind the synced watermarks and go on in new segments: for a volume that failed, as its peers
     /// or its supervisor remember it.
     package var discardUnsynced = false
+    /// What the order of the index in memory follows from; nil: chance, so that nobody can choose payloads that collide.
+    package var indexSeed: UInt64?
     /// With `discardUnsynced`: the last batch that the volume is known to have synced. What stands up to it in the log is
     /// kept, and the log is not damaged by what is dropped behind it.
     package var acknowledged: AcknowledgedBatch?

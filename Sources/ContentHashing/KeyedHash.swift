@@ -43,12 +43,13 @@ package enum ConstantTime {
 
     /// The lengths are no secret.
     package static func equal(_ left: [UInt8], _ right: [UInt8]) -> Bool {
-        left.count == right.count
-            && left.withUnsafeBytes { left in
-                right.withUnsafeBytes { right in
-                    CRYPTO_memcmp(left.baseAddress, right.baseAddress, left.count) == 0
-                }
-            }
+        left.withUnsafeBytes { left in right.withUnsafeBytes { right in equal(left, right) } }
+    }
+
+    package static func equal(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+        guard left.count == right.count else { return false }
+        guard let first = left.baseAddress, let second = right.baseAddress else { return true }
+        return CRYPTO_memcmp(first, second, left.count) == 0
     }
 }
 

@@ -1,4 +1,5 @@
 internal import COpenSSL
+internal import ContentHashing
 package import StoreModel
 
 /// 256 secret bits. They leave this type only through `withUnsafeBytes`, are never printed, not even by
@@ -42,7 +43,7 @@ package final class EncryptionKey: Sendable {
 extension EncryptionKey: Equatable {
     package static func == (left: EncryptionKey, right: EncryptionKey) -> Bool {
         left.withUnsafeBytes { first in
-            right.withUnsafeBytes { second in ConstantTime.areEqual(first, second) }
+            right.withUnsafeBytes { second in ConstantTime.equal(first, second) }
         }
     }
 }
@@ -50,20 +51,6 @@ extension EncryptionKey: Equatable {
 extension EncryptionKey: CustomStringConvertible, CustomReflectable {
     package var description: String { "EncryptionKey(secret)" }
     package var customMirror: Mirror { Mirror(self, children: []) }
-}
-
-/// Comparison whose time doesn't tell where two secrets differ.
-package enum ConstantTime {
-    /// The lengths are no secret.
-    package static func areEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
-        guard left.count == right.count else { return false }
-        guard let first = left.baseAddress, let second = right.baseAddress else { return true }
-        return CRYPTO_memcmp(first, second, left.count) == 0
-    }
-
-    package static func areEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
-        left.withUnsafeBytes { first in right.withUnsafeBytes { second in areEqual(first, second) } }
-    }
 }
 
 extension RandomSource {

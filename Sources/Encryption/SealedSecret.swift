@@ -115,7 +115,7 @@ package struct SealedSecret: Hashable, Sendable {
         let salt = [UInt8](bytes[10..<10 + Self.saltByteCount])
         let commitment = [UInt8](bytes[26..<26 + Self.commitmentByteCount])
         let derived = Self.derive(key, salt)
-        guard ConstantTime.areEqual(derived.commitment, commitment) else {
+        guard ConstantTime.equal(derived.commitment, commitment) else {
             throw EncryptionError(.wrongKey, "This is not the key that the secret was sealed under.")
         }
         let header = [UInt8](bytes[..<Self.headerByteCount])

@@ -6,7 +6,8 @@ internal import Synchronization
 /// Invariant: there is one producer and one consumer.
 final class BlockHandoff<Result: Sendable>: Sendable {
     private struct State {
-        var block: [UInt8]?
+        /// At most one, but in a simulation.
+        var blocks: [[UInt8]] = []
         var taken: BlockingSignal?
         var outcome: Swift.Result<Result, any Error>?
         var isAbandoned = false
@@ -20,13 +21,15 @@ final class BlockHandoff<Result: Sendable>: Sendable {
     func offer(_ block: [UInt8]) throws {
         let taken = BlockingSignal()
         let (consumer, isAbandoned) = state.withLock { state in
-            state.block = block
+            state.blocks.append(block)
             state.taken = taken
             defer { state.consumer = nil }
             return (state.consumer, state.isAbandoned)
         }
         guard !isAbandoned else { throw StoreError(.cancelled, "The catalog snapshot was given up.") }
         consumer?.resume()
+        // There the producer has the consumer's thread: while it waited in the middle of its work, others would be done in it.
+        if ThreadSimulation.current != nil { return }
         guard taken.wait(for: Limits.commitDeadline) else {
             throw StoreError(
                 .deadlineExceeded,
@@ -51,18 +54,16 @@ final class BlockHandoff<Result: Sendable>: Sendable {
     func next() async -> [UInt8]? {
         while true {
             let (block, taken, isFinished) = state.withLock { state in
-                defer {
-                    state.block = nil
-                    state.taken = nil
-                }
-                return (state.block, state.taken, state.outcome != nil)
+                defer { state.taken = nil }
+                let block = state.blocks.isEmpty ? nil : state.blocks.removeFirst()
+                return (block, state.taken, state.outcome != nil)
             }
             taken?.signal()
             if let block { return block }
             if isFinished { return nil }
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 let resumeNow = state.withLock { state in
-                    if state.block != nil || state.outcome != nil { return true }
+                    if !state.blocks.isEmpty || state.outcome != nil { return true }
                     state.consumer = continuation
                     return false
                 }
@@ -84,7 +85,7 @@ final class BlockHandoff<Result: Sendable>: Sendable {
         let taken = state.withLock { state in
             state.isAbandoned = true
             defer {
-                state.block = nil
+                state.blocks = []
                 state.taken = nil
             }
             return state.taken

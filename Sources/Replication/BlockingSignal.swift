@@ -33,6 +33,13 @@ package final class BlockingSignal: @unchecked Sendable {
 
     /// - Returns: false when the deadline passed first.
     package func wait(for deadline: Duration) -> Bool {
+        if let simulation = ThreadSimulation.current {
+            return simulation.wait(for: deadline) {
+                pthread_mutex_lock(mutex)
+                defer { pthread_mutex_unlock(mutex) }
+                return isSet
+            }
+        }
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         let (seconds, attoseconds) = deadline.components

@@ -61,6 +61,7 @@ extension CommitPipeline {
         guard
             !state.batches.isEmpty || state.waitingHead < state.waiting.count || !state.systemWaiting.isEmpty
         else { return [] }
+        CoverageMark.reach(.quorumLost)
         let error = volumes.lostQuorum(of: logMask.indices, needed: quorum.writeQuorum)
         var work: [Work] = []
         for index in state.batches.indices where !state.batches[index].isCommitted {
@@ -157,6 +158,7 @@ extension CommitPipeline {
             let request = state.waiting[state.waitingHead]
             state.waitingHead += 1
             if let shortage = shortage(of: request) {
+                CoverageMark.reach(.commitsRefusedForCopies)
                 work.append(.answer { request.answer(.failure(shortage)) })
                 continue
             }

@@ -60,6 +60,7 @@ package final class LocalReplica: Replica {
                 }
                 try volume.appendGroup(payloads: [], batch: batch)
                 outcome = .batchOnly
+                CoverageMark.reach(.batchWithoutPayloads)
             }
             try volume.syncLog()
             syncLatencies.withLock { $0.record(ContinuousClock.now - start) }

@@ -103,7 +103,9 @@ final class ReadRace: Sendable {
 
     private func hedge() {
         let isWanted = state.withLock { $0.continuation != nil && $0.nextCandidate < candidates.count }
-        if isWanted { askNext() }
+        guard isWanted else { return }
+        CoverageMark.reach(.hedgedRead)
+        askNext()
     }
 
     private func win(_ bytes: [UInt8], from replica: any Replica) {
@@ -121,7 +123,9 @@ final class ReadRace: Sendable {
             state.failures.append(failure)
             return state.continuation == nil
         }
-        if isLate { onLateFailure(failure) } else { askNext() }
+        guard !isLate else { return onLateFailure(failure) }
+        CoverageMark.reach(.readAfterFailure)
+        askNext()
     }
 
     private func finishIfExhausted() {

@@ -150,7 +150,9 @@ final class RepairQueue: Sendable {
 
     private static func close(_ item: Item, _ outcome: Finding.Outcome, _ state: inout State) -> Finding? {
         switch outcome {
-        case .repaired, .mended: state.counts.repaired += 1
+        case .repaired, .mended:
+            CoverageMark.reach(.repaired)
+            state.counts.repaired += 1
         case .unrepairable: state.counts.unrepairable += 1
         case .failed: state.counts.failed += 1
         case .pending: break

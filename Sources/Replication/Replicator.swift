@@ -125,6 +125,7 @@ package final class Replicator: Sendable {
     func fail(_ index: Int, reason: String) {
         // A volume that is being closed refuses calls; that is no failure, and must not be recorded as one.
         guard !pipeline.isClosing, volumes.markFailed(index, reason) else { return }
+        CoverageMark.reach(.volumeFailed)
         logger.error(
             "A volume failed; the store goes on without it.",
             metadata: ["volume": "\(volumes.slots[index].label)", "reason": "\(reason)"]

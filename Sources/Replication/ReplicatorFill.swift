@@ -37,6 +37,7 @@ package struct FillProgress: Sendable, Hashable {
 extension Replicator {
     /// Compares a volume with everything alive and copies what is missing.
     func fill(_ index: Int, _ replica: any Replica, _ progress: inout CatchUpProgress) async throws {
+        CoverageMark.reach(.volumeFilled)
         let mustBeFilled = mustBeFilled(index)
         let layout = layout
         let isNew = mustBeFilled && layout[replica.id]?.isNew ?? true

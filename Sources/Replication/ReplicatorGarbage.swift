@@ -190,6 +190,7 @@ extension Replicator {
         if options.isDryRun {
             let savedCount = old.count { gate.isRecent($0.digest.words.0) }
             garbage.update(index) { $0.savedCount += savedCount }
+            if savedCount > 0 { CoverageMark.reach(.garbageSaved) }
             return try await rest(after: ContinuousClock.now - start, options)
         }
         var stepStart = start
@@ -221,6 +222,7 @@ extension Replicator {
             garbage.update(index) { report in
                 report.savedCount += group.count - buried.count
                 report.buriedCount += buried.count
+                CoverageMark.reach(.garbageBuried)
                 report.buriedBytes += buried.reduce(0) { $0 + $1.recordByteCount }
             }
             for record in buried { verified.remove(record.digest, on: index) }

@@ -96,6 +96,7 @@ extension Replicator {
             joining.outline.lastCommon(with: $0.machine.chain)?.sequence ?? 0
         }
         if joining.completeSequence > common { replica.setComplete(through: common) }
+        CoverageMark.reach(.volumeForgiven)
         volumes.forgive(index)
         logger.info("A volume that lagged takes part again.", metadata: ["volume": "\(replica.label)"])
         pipeline.handle(endsAction: false) { $0.join(joining) }

@@ -105,6 +105,7 @@ extension Replicator {
         pipeline.handle(endsAction: false) {
             $0.noteSnapshot(at: note.position, notedAt: position.sequence, holders: ids)
         }
+        CoverageMark.reach(.snapshotStored)
         logger.info(
             "A catalog snapshot was stored.",
             metadata: ["rows": "\(note.rowCount)", "position": "\(note.position)", "volumes": "\(ids.count)"]
@@ -137,6 +138,7 @@ extension Replicator {
                 "The catalog snapshot at \(note.position) does not have the state that the log notes for it."
             )
         }
+        CoverageMark.reach(.snapshotImported)
     }
 
     private func blocks(of note: SnapshotNote) async throws -> [Digest] {

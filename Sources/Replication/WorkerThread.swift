@@ -27,6 +27,22 @@ package final class WorkerThread: Sendable {
         var isRunningJob = false
         /// When the running job began, by the monotonic clock; nil when idle.
         var runningSince: ContinuousClock.Instant?
+
+        mutating func takeNext() -> Job? {
+            isRunningJob = false
+            runningSince = nil
+            guard !isStopped, head < jobs.count else { return nil }
+            let job = jobs[head]
+            head += 1
+            if head == jobs.count || head >= 256 {
+                jobs.removeFirst(head)
+                head = 0
+            }
+            cost -= job.cost
+            isRunningJob = true
+            runningSince = .now
+            return job
+        }
     }
 
     /// The queue, its lock and its condition, at fixed addresses for pthread.
@@ -60,22 +76,9 @@ package final class WorkerThread: Sendable {
         func next() -> Job? {
             pthread_mutex_lock(mutex)
             defer { pthread_mutex_unlock(mutex) }
-            state.isRunningJob = false
-            state.runningSince = nil
             while true {
+                if let job = state.takeNext() { return job }
                 if state.isStopped { return nil }
-                if state.head < state.jobs.count {
-                    let job = state.jobs[state.head]
-                    state.head += 1
-                    if state.head == state.jobs.count || state.head >= 256 {
-                        state.jobs.removeFirst(state.head)
-                        state.head = 0
-                    }
-                    state.cost -= job.cost
-                    state.isRunningJob = true
-                    state.runningSince = .now
-                    return job
-                }
                 pthread_cond_wait(condition, mutex)
             }
         }
@@ -93,11 +96,18 @@ package final class WorkerThread: Sendable {
 
     private let core: Core
     private let costMax: Int
+    /// Tells a simulation that a queue that was idle has a job; nil where a thread serves the queue.
+    private let wakeServer: (@Sendable () -> Void)?
 
     /// - Parameter costMax: bound of the waiting jobs' costs, in whatever unit the jobs are submitted with.
     package init(name: String, costMax: Int) {
         self.costMax = costMax
-        core = Core()
+        let core = Core()
+        self.core = core
+        wakeServer = ThreadSimulation.current.map { simulation in
+            simulation.makeServer(name) { core.withLock { $0.takeNext() }?.run }
+        }
+        guard wakeServer == nil else { return }
         var thread = pthread_t()
         let launch = Unmanaged.passRetained(Launch(core: core, name: String(name.prefix(15))))
         let status = pthread_create(&thread, nil, WorkerThread.body, launch.toOpaque())
@@ -133,6 +143,10 @@ package final class WorkerThread: Sendable {
             state.jobs.append(Job(cost: cost, run: run, cancelled: cancelled))
             state.cost += cost
             return (true, !state.isRunningJob)
+        }
+        if let wakeServer {
+            if isTaken, isIdle { wakeServer() }
+            return isTaken
         }
         // Beside the lock: the thread that wakes up would only wait for it.
         if isIdle { pthread_cond_signal(core.condition) }

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import socket
 import stat
 import subprocess
@@ -419,6 +420,45 @@ class Files(OwnServerCase):
                     kept.rename(path)
                 elif kept:
                     kept.unlink()
+        self.server.run("verify", "--json")
+        self.server.start()
+        self.assertEqual(self.get(name, "key"), content)
+
+    def test_directories_of_a_volume_are_no_links(self):
+        """A volume whose `segments` leads somewhere else is refused; what damage is copied to stays in the volume."""
+        name = self.bucket()
+        content = os.urandom(300_000)
+        self.put(name, "key", content)
+        self.server.stop()
+        volume = self.server.volumes[1]
+        outside = self.server.directory / "elsewhere"
+        shutil.move(volume / "segments", outside)
+        before = {path.name: path.read_bytes() for path in outside.iterdir()}
+        (volume / "segments").symlink_to(outside)
+        self.server.start()
+        self.put(name, "beside", content)
+        self.assertEqual(self.get(name, "key"), content)
+        self.server.stop()
+        self.assertEqual({path.name: path.read_bytes() for path in outside.iterdir()}, before)
+        status = json.loads(self.server.run("status", "--json"))
+        self.assertNotEqual(status["volumes"][1]["state"], "healthy")
+        (volume / "segments").unlink()
+        shutil.move(outside, volume / "segments")
+        # Damage, found by a scrub, is copied into the quarantine.
+        outside.mkdir()
+        if (volume / "quarantine").exists():
+            shutil.rmtree(volume / "quarantine")
+        (volume / "quarantine").symlink_to(outside)
+        for path in (volume / "segments").iterdir():
+            place = path.read_bytes().find(content[1000:1064])
+            if place >= 0:
+                with open(path, "r+b") as file:
+                    file.seek(place)
+                    file.write(bytes([content[1000] ^ 1]))
+        self.server.run("scrub", "start", "--wait", "--json", codes=(0, 5, 14))
+        self.server.run("verify", "--json", codes=(0, 5, 6))
+        self.assertEqual(list(outside.iterdir()), [])
+        (volume / "quarantine").unlink()
         self.server.run("verify", "--json")
         self.server.start()
         self.assertEqual(self.get(name, "key"), content)

@@ -19,6 +19,16 @@ final class EngineFixture {
     var images: [DiskImage] = []
     let directory: URL
     var options = VolumeOptions()
+    /// What the engine has of the world outside: time and chance.
+    var clock: any StoreClock = SystemClock()
+    var random: any RandomSource = SystemRandom()
+    var makeTimers: () -> any Timers = { SystemTimers() }
+    var configure: (inout Replicator.Configuration) -> Void = { configuration in
+        configuration.arrivalProbeInterval = .milliseconds(5)
+        configuration.inspectionInterval = .milliseconds(5)
+    }
+    /// Called with each volume's number before its threads are made, with nil after that of the last.
+    var willOpen: (Int?) -> Void = { _ in }
 
     init(volumeCount: Int = 3) throws {
         let parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
@@ -61,9 +71,9 @@ final class EngineFixture {
         directory.appendingPathComponent(name).path
     }
 
-    func copyIndex(to name: String) throws {
+    func copyIndex(from original: String = "catalog.sqlite", to name: String) throws {
         for suffix in ["", "-wal", "-shm", "-sum"] {
-            let source = indexPath() + suffix
+            let source = indexPath(original) + suffix
             try? FileManager.default.removeItem(atPath: indexPath(name) + suffix)
             if FileManager.default.fileExists(atPath: source) {
                 try FileManager.default.copyItem(atPath: source, toPath: indexPath(name) + suffix)
@@ -115,7 +125,8 @@ final class EngineFixture {
         }
         for (index, disk) in disks { prepare(index, disk.faulty) }
         let slots = ids.enumerated().map { index, id in
-            VolumeSet.Slot(
+            willOpen(index)
+            return VolumeSet.Slot(
                 id: id,
                 label: "volume \(index + 1)",
                 failureDomain: "\(index)",
@@ -123,20 +134,20 @@ final class EngineFixture {
                 problem: opened[index] == nil ? "no volume is there" : nil
             )
         }
+        willOpen(nil)
         let catalog = try SQLiteCatalog(path: indexPath(name))
         do {
             var configuration = Replicator.Configuration(storeID: storeID, quorum: quorum)
-            configuration.arrivalProbeInterval = .milliseconds(5)
             configuration.snapshots = snapshots
-            configuration.inspectionInterval = .milliseconds(5)
+            configure(&configuration)
             let (replicator, didRebuild) = try await Replicator.open(
                 configuration,
                 volumes: try VolumeSet(slots),
                 catalog: catalog,
                 mustRebuildCatalog: false,
-                clock: SystemClock(),
-                random: SystemRandom(),
-                timers: SystemTimers(),
+                clock: clock,
+                random: random,
+                timers: makeTimers(),
                 logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
                 opener: opener,
                 inspector: inspector
@@ -149,7 +160,8 @@ final class EngineFixture {
                 disks: disks,
                 volumes: opened,
                 didRebuild: didRebuild,
-                maintained: maintained
+                maintained: maintained,
+                objects: ObjectStore(storage: replicator, random: random, clock: clock)
             )
         } catch {
             try? catalog.close()
@@ -212,7 +224,8 @@ final class Engine: Sendable {
         disks: [Int: (crash: CrashDisk, faulty: FaultyDisk)],
         volumes: [Int: BlobVolume],
         didRebuild: Bool,
-        maintained: Bool
+        maintained: Bool,
+        objects: ObjectStore
     ) {
         self.replicator = replicator
         self.catalog = catalog
@@ -220,7 +233,7 @@ final class Engine: Sendable {
         self.disks = disks
         self.volumes = volumes
         self.didRebuild = didRebuild
-        objects = ObjectStore(storage: replicator)
+        self.objects = objects
         maintenance = maintained ? Task { await replicator.runMaintenance() } : nil
     }
 

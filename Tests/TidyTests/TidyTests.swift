@@ -97,6 +97,31 @@ import Testing
         #expect(found == [])
     }
 
+    /// Who can measure how long a comparison takes must not learn how much of a secret was right.
+    @Test func secretsAreComparedInConstantTimeByOneFunction() throws {
+        let comparers = offences { _, line in
+            line.contains("CRYPTO_memcmp") || line.contains("enum ConstantTime")
+        }
+        #expect(comparers.allSatisfy { $0.hasPrefix("Sources/ContentHashing/KeyedHash.swift:") })
+        #expect(comparers.count == 2)
+        let names = "signature|hmac|mac|commitment|authenticationTag|expectedSignature|passwordHash"
+        let compared = try Regex(
+            "\\b(\\w+\\.)*(\(names))\\b(\\.\\w+)* *[!=]=(?! *nil)|[!=]= *(\\w+\\.)*(\(names))\\b"
+        ).ignoresCase()
+        // "mac" as a word of its own, not the end of another: the words above are whole.
+        #expect(offences { _, line in line.contains(compared) } == [])
+        // The rule sees what it is meant to see.
+        #expect("guard claim.signature == expected".contains(compared))
+        #expect("if expected != request.hmac {".contains(compared))
+        #expect(!"guard signature != nil else".contains(compared))
+        // Where requests are verified, the function is used.
+        for file in ["Signing/SignatureVerifier", "Body/AWSChunkedDecoder", "Body/PostForm"] {
+            let path = "Sources/S3Protocol/\(file).swift"
+            let source = try #require(Self.sources.first { $0.path == path })
+            #expect(source.lines.contains { $0.contains("ConstantTime.equal(") }, "\(path)")
+        }
+    }
+
     @Test func filesStayReadable() {
         let tooLong = Self.sources.filter { $0.lines.count > 800 }.map {
             "\($0.path): \($0.lines.count) lines"

@@ -69,6 +69,12 @@ package struct FindingRow: Hashable, Sendable {
     private static func short(_ text: String) -> String { String(text.prefix(textSizeMax)) }
 
     init(_ document: DocumentRow) throws(StoreError) {
+        if let version = document.body.first, version != Self.version {
+            throw StoreError(
+                .unsupportedFormat,
+                "A finding in the catalog has format \(version); this program reads \(Self.version)."
+            )
+        }
         do throws(ByteReader.Failure) {
             var keyReader = ByteReader(document.key)
             guard try keyReader.read(count: Self.prefix.count).elementsEqual(Self.prefix) else {
@@ -77,10 +83,7 @@ package struct FindingRow: Hashable, Sendable {
             id = try keyReader.readUniqueID()
             try keyReader.finish()
             var reader = ByteReader(document.body)
-            let version = try reader.read(UInt8.self)
-            guard version == Self.version else {
-                throw ByteReader.Failure("it has format \(version); this program reads \(Self.version)")
-            }
+            _ = try reader.read(UInt8.self)
             guard let kind = Finding.Kind(rawValue: try reader.readText()),
                 let source = Finding.Source(rawValue: try reader.readText())
             else { throw ByteReader.Failure("an unknown kind") }

@@ -124,6 +124,12 @@ package struct ScrubJob: Hashable, Sendable {
     }
 
     init(_ document: DocumentRow) throws(StoreError) {
+        if let version = document.body.first, version != Self.version {
+            throw StoreError(
+                .unsupportedFormat,
+                "The state of a scrub has format \(version); this program reads \(Self.version)."
+            )
+        }
         do throws(ByteReader.Failure) {
             if document.key == Self.auditKey {
                 subject = .audit
@@ -136,10 +142,7 @@ package struct ScrubJob: Hashable, Sendable {
                 try keyReader.finish()
             }
             var reader = ByteReader(document.body)
-            let version = try reader.read(UInt8.self)
-            guard version == Self.version else {
-                throw ByteReader.Failure("it has format \(version); this program reads \(Self.version)")
-            }
+            _ = try reader.read(UInt8.self)
             guard let state = State(rawValue: try reader.read(UInt8.self)) else {
                 throw ByteReader.Failure("an unknown state")
             }
