@@ -264,7 +264,7 @@ extension Replicator {
             }
         }
         switch await repair(digest, on: replica.id) {
-        case .repaired, .mended: progress.copied += 1
+        case .repaired, .rescued, .mended: progress.copied += 1
         case .unrepairable: progress.miss("chunk \(digest): no volume has good bytes")
         case .failed(let reason): progress.miss("chunk \(digest): \(reason)")
         case .pending: progress.miss("chunk \(digest): pending")
