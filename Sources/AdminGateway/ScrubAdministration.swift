@@ -49,13 +49,16 @@ package struct FindingDocument: Codable, Hashable, Sendable {
     package var id: String
     package var kind: String
     package var foundBy: String
-    package var volume: String
+    /// Absent of what is wrong with a mirror.
+    package var volume: String?
+    package var mirror: String?
     package var chunk: String?
     package var foundAt: String
     package var lastSeenAt: String
     package var seen: UInt64
     /// "open", "repaired", "mended", "unrepairable" or "failed".
     package var outcome: String
+    /// A volume, or "mirror NAME".
     package var repairedFrom: String?
     package var verifiedAt: String?
     package var closedAt: String?
@@ -63,6 +66,8 @@ package struct FindingDocument: Codable, Hashable, Sendable {
     package var detail: String?
     /// "bucket/key version" of what needs the chunk, where that was looked up.
     package var neededBy: [String]
+    /// Mirrors that have what needs the chunk, where that was looked up.
+    package var heldBy: [String]
 }
 
 package struct FindingListDocument: Codable, Hashable, Sendable {
@@ -74,6 +79,7 @@ package struct FindingListDocument: Codable, Hashable, Sendable {
 package struct FindingQueryDocument: Sendable {
     package var kinds: [String] = []
     package var volume: String?
+    package var mirror: String?
     package var isOpen: Bool?
     package var after: String?
     package var limit = 100
@@ -178,6 +184,7 @@ package struct ScrubParts: Sendable {
             query.kinds.insert(kind)
         }
         query.volume = try request.volume.map { try volume($0) }
+        query.mirror = request.mirror
         query.isOpen = request.isOpen
         if let after = request.after {
             guard let id = UniqueID(after) else {
@@ -241,6 +248,7 @@ extension AdminResponder {
         var request = FindingQueryDocument()
         request.kinds = try items.single("kind").map { $0.split(separator: ",").map(String.init) } ?? []
         request.volume = try items.single("volume")
+        request.mirror = try items.single("mirror")
         request.after = try items.single("after")
         switch try items.single("state") {
         case "open": request.isOpen = true
@@ -290,7 +298,8 @@ extension FindingDocument {
         id = row.id.description
         kind = finding.kind.rawValue
         foundBy = finding.foundBy.rawValue
-        volume = label(finding.volume)
+        volume = finding.mirror == nil ? label(finding.volume) : nil
+        mirror = finding.mirror
         chunk = finding.chunk?.hex
         foundAt = ISO8601.format(finding.foundAt)
         lastSeenAt = ISO8601.format(row.lastSeenAt)
@@ -300,9 +309,14 @@ extension FindingDocument {
             repairedFrom = label(source)
             verifiedAt = ISO8601.format(time)
         }
+        if case .rescued(let source, let time) = finding.outcome {
+            repairedFrom = source
+            verifiedAt = ISO8601.format(time)
+        }
         if case .failed(let why) = finding.outcome { reason = why }
         closedAt = row.closedAt.map { ISO8601.format($0) }
         detail = finding.detail.isEmpty ? nil : finding.detail
         neededBy = row.names
+        heldBy = row.holders
     }
 }

@@ -82,6 +82,7 @@ package final class LocalStore: Sendable {
             authorityFile: mirrorAuthorityFile,
             logger: logger
         )
+        replicator.setRescueSource(LostPayloads(objects))
         let findings = FindingLedger(objects)
         let scrubs = Scrubs(objects, replicator, findings)
         self.findings = findings
@@ -187,6 +188,7 @@ package final class LocalStore: Sendable {
         transports.shutdown()
         // It holds the store that holds it.
         objects.rescue = nil
+        replicator.setRescueSource(nil)
         garbage.cancel()
         await replicator.quiesce(within: .seconds(2))
         let snapshot = Task { await replicator.takeSnapshotIfDue() }

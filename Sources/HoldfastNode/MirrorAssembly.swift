@@ -92,12 +92,25 @@ final class MirrorTransports: Sendable {
 }
 
 /// Bytes that no replica has any more, from the mirrors.
-struct MirrorContentRescue: ContentRescue {
-    let rescue: MirrorRescue
+package struct MirrorContentRescue: ContentRescue {
+    private let rescue: MirrorRescue
 
-    func bytes(of version: VersionRow, _ range: ByteRange) async -> [UInt8]? {
-        await rescue.bytes(of: version, range)
+    package init(_ service: MirrorService) { rescue = MirrorRescue(service) }
+
+    package func isThere() async -> Bool { await rescue.isThere() }
+
+    package func bytes(
+        of version: VersionRow,
+        _ range: ByteRange,
+        from mirror: String?,
+        where isGood: @Sendable ([UInt8]) -> Bool
+    ) async -> RescuedBytes? {
+        await rescue.bytes(of: version, range, from: mirror, where: isGood).map {
+            RescuedBytes(bytes: $0.bytes, mirror: $0.mirror)
+        }
     }
+
+    package func holders(of version: VersionRow) async -> [String] { await rescue.holders(of: version) }
 }
 
 /// A restore into this store.
@@ -183,7 +196,7 @@ extension LocalStore {
             isAlone: true,
             logger: logger
         )
-        objects.rescue = MirrorContentRescue(rescue: MirrorRescue(service))
+        objects.rescue = MirrorContentRescue(service)
         return (service, transports)
     }
 

@@ -2,11 +2,35 @@ package import Catalog
 internal import ContentHashing
 package import StoreModel
 
+/// A stretch of a version's content, and where it came from.
+package struct RescuedBytes: Sendable {
+    package let bytes: [UInt8]
+    /// The name of the mirror.
+    package let mirror: String
+
+    package init(bytes: [UInt8], mirror: String) {
+        self.bytes = bytes
+        self.mirror = mirror
+    }
+}
+
 /// Copies of the content of versions elsewhere than on the replicas.
 package protocol ContentRescue: Sendable {
-    /// A stretch of a version's content, whatever it is worth: the caller compares it with the chunk's name.
-    /// - Returns: nil when there is none to be had.
-    func bytes(of version: VersionRow, _ range: ByteRange) async -> [UInt8]?
+    /// Whether there is anybody to be asked.
+    func isThere() async -> Bool
+    /// A stretch of a version's content, from the first mirror whose bytes are good.
+    /// - Parameters:
+    ///   - mirror: the only one to be asked; nil: all of them.
+    ///   - isGood: compares the bytes with what they should be, where that is known.
+    /// - Returns: nil when there are none to be had.
+    func bytes(
+        of version: VersionRow,
+        _ range: ByteRange,
+        from mirror: String?,
+        where isGood: @Sendable ([UInt8]) -> Bool
+    ) async -> RescuedBytes?
+    /// The mirrors that have the version, by the store's own records: none of them is asked.
+    func holders(of version: VersionRow) async -> [String]
 }
 
 /// Reads a chunk that no replica has any more from elsewhere, and gives it back to the replicas.
@@ -20,12 +44,17 @@ struct ChunkRescue: Sendable {
     /// - Parameter start: where the chunk begins in the version.
     func chunk(_ chunk: ChunkReference, at start: UInt64, _ storage: some ReplicatedStorage) async -> [UInt8]?
     {
-        guard
-            let range = try? ByteRange(offset: start, length: UInt64(chunk.length), of: version.size),
-            let bytes = await source.bytes(of: version, range), SHA256Hasher.hash(bytes) == chunk.digest
+        let range = try? ByteRange(offset: start, length: UInt64(chunk.length), of: version.size)
+        guard let range,
+            let found = await source.bytes(
+                of: version,
+                range,
+                from: nil,
+                where: { SHA256Hasher.hash($0) == chunk.digest }
+            )
         else { return nil }
         // What can't be repaired now is found again by the next read.
-        _ = try? await storage.write(chunk.digest, bytes: bytes, waitsForCommit: false)
-        return bytes
+        _ = try? await storage.write(chunk.digest, bytes: found.bytes, waitsForCommit: false)
+        return found.bytes
     }
 }

@@ -29,7 +29,7 @@ extension ObjectStore {
         } else {
             buckets = try await self.buckets()
         }
-        var run = VerifyRun(storage: storage, repair: repair)
+        var run = VerifyRun(storage: storage, repair: repair, rescue: rescue)
         for bucket in buckets {
             run.report.bucketCount += 1
             var marker: VersionListMarker?
@@ -98,16 +98,21 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         let id: VersionID
         var part: Int?
         var isLost = false
+        /// What a mirror may have of it; nil: nothing.
+        var row: VersionRow?
+        var holders: [String]?
     }
 
     var report = VerifyReport()
     private let storage: Storage
     private let repair: Bool
+    private let rescue: (any ContentRescue)?
     private var seen = SeenDigests(countMax: SeenDigests.countMaxStandard)
     private var bad: [Digest: Bad] = [:]
 
-    init(storage: Storage, repair: Bool) {
+    init(storage: Storage, repair: Bool, rescue: (any ContentRescue)?) {
         self.storage = storage
+        self.rescue = rescue
         self.repair = repair
     }
 
@@ -121,6 +126,7 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
             return
         }
         var version = Version(bucket: bucket, key: row.key, id: row.id)
+        if row.attributes.encryption == nil { version.row = row }
         report.versionCount += 1
         report.versionBytes += row.size
         for payload in row.payloads { try await verify(payload, &version, progress) }
@@ -152,20 +158,17 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         _ version: inout Version,
         _ progress: @Sendable (VerifyReport) -> Void
     ) async throws {
-        let whole = ByteRange(wholeOf: payload.size)
-        var cursor = ManifestCursor(
-            payload.manifest,
-            size: payload.size,
-            range: whole,
-            storage: storage,
-            notesVisits: true
-        )
+        var offset: UInt64 = 0
+        var cursor = cursor(payload, from: 0)
         var batch: [Payload] = []
+        /// Nodes that were brought back: none is a second time.
+        var rescued: Set<Digest> = []
         var isWalking = true
         while isWalking {
             do {
                 if let slice = try await cursor.next() {
-                    add(
+                    offset += UInt64(slice.range.count)
+                    await add(
                         Payload(digest: slice.chunk.digest, length: UInt64(slice.chunk.length)),
                         &batch,
                         &version
@@ -174,11 +177,20 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
                     isWalking = false
                 }
             } catch let error as StoreError where error.isAboutTheManifest {
-                note(.manifest(error), .lost, &version)
-                isWalking = false
+                // The node that was asked for last is the one that is lost.
+                let node = cursor.takeVisitedNodes().last?.digest
+                if let node, repair, error.code == .dataUnavailable, rescued.insert(node).inserted,
+                    try await outcome(for: node, hasGood: false) == .repaired
+                {
+                    await note(.manifest(error), .repaired, &version)
+                    cursor = self.cursor(payload, from: offset)
+                } else {
+                    await note(.manifest(error), .lost, &version)
+                    isWalking = false
+                }
             }
             for node in cursor.takeVisitedNodes() {
-                add(Payload(digest: node.digest, length: UInt64(node.payloadLength)), &batch, &version)
+                await add(Payload(digest: node.digest, length: UInt64(node.payloadLength)), &batch, &version)
             }
             if batch.count >= Self.batchSize || !isWalking && !batch.isEmpty {
                 try await look(at: batch, &version)
@@ -188,10 +200,23 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         }
     }
 
+    private func cursor(_ payload: PayloadReference, from offset: UInt64) -> ManifestCursor<Storage> {
+        let range = try? ByteRange(offset: offset, length: nil, of: payload.size)
+        return ManifestCursor(
+            payload.manifest,
+            size: payload.size,
+            range: range ?? ByteRange(wholeOf: payload.size),
+            storage: storage,
+            notesVisits: true
+        )
+    }
+
     /// Puts a payload on the list if it is new; if it is known to be bad, this version has the finding as well.
-    private mutating func add(_ payload: Payload, _ batch: inout [Payload], _ version: inout Version) {
+    private mutating func add(_ payload: Payload, _ batch: inout [Payload], _ version: inout Version)
+        async
+    {
         if let known = bad[payload.digest] {
-            note(known, of: payload.digest, &version)
+            await note(known, of: payload.digest, &version)
         } else if seen.insert(payload.digest) {
             batch.append(payload)
         }
@@ -212,31 +237,32 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
             guard !wrong.isEmpty else { continue }
             let hasGood = wrong.count < replicas.count
             let found = Bad(states: wrong, outcome: try await outcome(for: payload.digest, hasGood: hasGood))
-            note(found, of: payload.digest, &version)
+            await note(found, of: payload.digest, &version)
             if found.outcome != .repaired, bad.count < Self.badCountMax { bad[payload.digest] = found }
         }
     }
 
     private func outcome(for digest: Digest, hasGood: Bool) async throws -> VerifyFinding.Outcome {
-        guard hasGood else { return .lost }
-        guard repair else { return .repairable }
+        guard repair else { return hasGood ? .repairable : .lost }
         do {
+            // What no volume has may come from a mirror.
             let result = try await storage.repairNow(digest)
             guard !result.failed.isEmpty else { return .repaired }
             let volumes = result.failed.map(\.description).joined(separator: ", ")
             return .repairFailed("The copy could not be written on \(volumes).")
         } catch let error as StoreError where error.code != .cancelled {
+            guard hasGood || error.code != .dataUnavailable else { return .lost }
             return .repairFailed(error.description)
         }
     }
 
-    private mutating func note(_ bad: Bad, of digest: Digest, _ version: inout Version) {
+    private mutating func note(_ bad: Bad, of digest: Digest, _ version: inout Version) async {
         for state in bad.states {
             var outcome = bad.outcome
             if case .unreachable(let why) = state.condition, outcome == .repaired {
                 outcome = .repairFailed(why)
             }
-            note(.replica(state, of: digest), outcome, &version)
+            await note(.replica(state, of: digest), outcome, &version)
         }
         if bad.outcome == .lost { version.isLost = true }
     }
@@ -245,21 +271,24 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         _ kind: VerifyFinding.Kind,
         _ outcome: VerifyFinding.Outcome,
         _ version: inout Version
-    ) {
+    ) async {
         report.findingCount += 1
         if outcome == .repaired { report.repairedCount += 1 }
         if outcome == .lost { version.isLost = true }
         guard report.findings.count < VerifyReport.findingsMax else { return }
-        report.findings.append(
-            VerifyFinding(
-                bucket: version.bucket,
-                key: version.key,
-                version: version.id,
-                part: version.part,
-                kind: kind,
-                outcome: outcome
-            )
+        var finding = VerifyFinding(
+            bucket: version.bucket,
+            key: version.key,
+            version: version.id,
+            part: version.part,
+            kind: kind,
+            outcome: outcome
         )
+        if outcome == .lost, let row = version.row, let rescue {
+            if version.holders == nil { version.holders = await rescue.holders(of: row) }
+            finding.holders = version.holders ?? []
+        }
+        report.findings.append(finding)
     }
 }
 

@@ -41,6 +41,8 @@ package struct VerifyFinding: Sendable {
     package let part: Int?
     package let kind: Kind
     package let outcome: Outcome
+    /// Mirrors that have the version, by the records, when it is lost here.
+    package var holders: [String] = []
 }
 
 /// What was looked at and what was found.

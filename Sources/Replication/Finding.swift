@@ -24,16 +24,29 @@ package struct Finding: Sendable, Hashable {
         case stale
         /// The volume answers with an error.
         case unreadable
+        /// A mirror has other bytes, or says something else of them.
+        case different
+        /// A mirror has what the store doesn't have.
+        case extra
+        /// A version could not be mirrored and was given up.
+        case givenUp
     }
 
     package enum Source: String, Sendable, CaseIterable {
         case read, verify, catchUp, write, scrub, audit
+        /// The comparison of a mirror with the store.
+        case mirrorAudit
+        /// The work of sending versions to a mirror.
+        case mirroring
     }
 
     package enum Outcome: Sendable, Hashable {
         case pending
         /// A verified copy from this volume was written, made durable, and read back.
         case repaired(from: VolumeID, verifiedAt: Timestamp)
+        /// No volume had good bytes; those that were written, made durable and read back came from elsewhere, as in
+        /// "mirror offsite".
+        case rescued(from: String, verifiedAt: Timestamp)
         /// Put right without a copy: by the volume itself, or nothing was to be done.
         case mended
         /// No volume holds good bytes of this chunk.
@@ -43,7 +56,7 @@ package struct Finding: Sendable, Hashable {
 
         package var isRepaired: Bool {
             switch self {
-            case .repaired, .mended: true
+            case .repaired, .rescued, .mended: true
             case .pending, .unrepairable, .failed: false
             }
         }
@@ -51,13 +64,18 @@ package struct Finding: Sendable, Hashable {
 
     /// nil: it is no chunk that is damaged.
     package let chunk: Digest?
+    /// `noVolume` of what is wrong with a mirror.
     package let volume: VolumeID
     package let kind: Kind
     package let foundBy: Source
     package let foundAt: Timestamp
     /// Segment and offset, and what was wrong.
     package var detail = ""
+    /// The mirror that it is about, by name.
+    package var mirror: String?
     package var outcome: Outcome
+
+    package static let noVolume = VolumeID(high: 0, low: 0)
 
     package init(
         chunk: Digest?,

@@ -159,6 +159,29 @@ extension Replicator {
         }
     }
 
+    /// - Returns: nil when it is lost: what is below it is not looked at then.
+    private func node(_ digest: Digest, _ page: inout AuditPage) async throws -> ManifestNode? {
+        do {
+            return try ManifestNode(decoding: try await read(digest, range: nil))
+        } catch let error as StoreError where error.code == .dataUnavailable {
+        }
+        // Those that are missing are found as every other payload is.
+        for index in placementIndices(for: digest)
+        where volumes.usableReplica(index)?.presence(of: digest) ?? .absent != .absent {
+            let finding = Finding(
+                chunk: digest,
+                volume: volumes.slots[index].id,
+                kind: .corrupt,
+                foundBy: .audit,
+                foundAt: clock.now()
+            )
+            queueRepair(finding)
+            page.findings.append(finding)
+        }
+        guard await isRescued(digest) else { return nil }
+        return try ManifestNode(decoding: try await read(digest, range: nil))
+    }
+
     private func collect(
         _ manifest: ManifestReference,
         _ chunks: inout [Digest],
@@ -173,10 +196,7 @@ extension Replicator {
             while let digest = stack.popLast() {
                 guard memory.insert(digest) else { continue }
                 chunks.append(digest)
-                let node: ManifestNode
-                do {
-                    node = try ManifestNode(decoding: try await read(digest, range: nil))
-                } catch let error as StoreError where error.code == .dataUnavailable {
+                guard let node = try await node(digest, &page) else {
                     page.lostNodes.append(digest)
                     continue
                 }

@@ -150,7 +150,7 @@ final class RepairQueue: Sendable {
 
     private static func close(_ item: Item, _ outcome: Finding.Outcome, _ state: inout State) -> Finding? {
         switch outcome {
-        case .repaired, .mended:
+        case .repaired, .rescued, .mended:
             CoverageMark.reach(.repaired)
             state.counts.repaired += 1
         case .unrepairable: state.counts.unrepairable += 1
@@ -192,6 +192,9 @@ final class RepairQueue: Sendable {
 
     /// Volumes of a chunk whose copies wait for repair.
     func volumes(of chunk: Digest) -> [VolumeID] { state.withLock { $0.volumes[chunk] ?? [] } }
+
+    /// Chunks of which some copy waits for repair.
+    var waitingChunks: Set<Digest> { state.withLock { Set($0.volumes.keys) } }
 
     func isWaiting(_ chunk: Digest, on volume: VolumeID) -> Bool {
         state.withLock { $0.items[Item(chunk: chunk, volume: volume)] != nil }

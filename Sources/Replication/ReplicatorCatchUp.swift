@@ -264,7 +264,7 @@ extension Replicator {
             }
         }
         switch await repair(digest, on: replica.id) {
-        case .repaired, .mended:
+        case .repaired, .rescued, .mended:
             CoverageMark.reach(.caughtUp)
             progress.copied += 1
         case .unrepairable: progress.miss("chunk \(digest): no volume has good bytes")

@@ -319,7 +319,7 @@ extension Replicator {
 
     private func mend(_ digest: Digest, on target: any Replica) async -> MoveResult {
         switch await repair(digest, on: target.id) {
-        case .repaired, .mended: .mended
+        case .repaired, .rescued, .mended: .mended
         case .unrepairable: .missed("chunk \(digest): no volume has good bytes")
         case .failed(let reason): .missed("chunk \(digest): \(reason)")
         case .pending: .missed("chunk \(digest): pending")

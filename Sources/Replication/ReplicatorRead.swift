@@ -228,7 +228,7 @@ extension Replicator {
         while !Task.isCancelled, let (item, finding) = await repairs.next() {
             let outcome = await repair(item.chunk, on: item.volume)
             repairs.finish(item, outcome)
-            if case .repaired = outcome { continue }
+            if outcome.isRepaired { continue }
             logger.warning(
                 "A copy could not be repaired.",
                 metadata: [
@@ -274,9 +274,21 @@ extension Replicator {
         if case .success = await call(target, { $0.verify(digest, strict: true, completion: $1) }) {
             return .repaired(from: volume, verifiedAt: clock.now())
         }
-        guard let bytes = await rescue.withLock({ $0 })?.bytes(of: digest), SHA256Hasher.hash(bytes) == digest
+        let source = rescue.withLock { $0 }
+        guard let found = await source?.payload(digest, alsoLost: { [repairs] in repairs.waitingChunks }),
+            SHA256Hasher.hash(found.bytes) == digest
         else { return .unrepairable }
-        return await write(PayloadRecord(digest: digest, bytes: bytes), to: index, target, from: nil)
+        let payload = PayloadRecord(digest: digest, bytes: found.bytes)
+        let outcome = await write(payload, to: index, target, from: volume)
+        guard case .repaired(_, let time) = outcome else { return outcome }
+        return .rescued(from: found.source, verifiedAt: time)
+    }
+
+    /// Brings a payload back that no volume has any more, to one volume; the others get theirs by its findings.
+    func isRescued(_ digest: Digest) async -> Bool {
+        for index in placementIndices(for: digest)
+        where await repair(digest, on: volumes.slots[index].id).isRepaired { return true }
+        return false
     }
 
     /// Writes a good copy and reads it back: what was repaired is known to be good, not thought to be.
@@ -284,7 +296,7 @@ extension Replicator {
         _ payload: PayloadRecord,
         to index: Int,
         _ target: any Replica,
-        from source: VolumeID?
+        from source: VolumeID
     ) async -> Finding.Outcome {
         if case .failure(let error) = await call(target, { $0.repair(payload, completion: $1) }) {
             if error.code == .failed { fail(index, reason: error.description) }
@@ -299,7 +311,7 @@ extension Replicator {
         verified.insert(payload.digest, on: index, at: clock.now())
         // What is cancelled has been done all the same.
         try? await repairBudget.spend(bytes: UInt64(payload.bytes.count) * 2, operations: 2)
-        return source.map { .repaired(from: $0, verifiedAt: clock.now()) } ?? .mended
+        return .repaired(from: source, verifiedAt: clock.now())
     }
 
     func unusable(_ index: Int) -> VolumeError {

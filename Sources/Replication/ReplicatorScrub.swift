@@ -3,10 +3,23 @@ internal import Logging
 package import StoreModel
 internal import Synchronization
 
+/// Bytes of a chunk or of a manifest's node that came from elsewhere.
+package struct RescuedPayload: Sendable {
+    package let bytes: [UInt8]
+    /// In words, as in "mirror offsite".
+    package let source: String
+
+    package init(bytes: [UInt8], source: String) {
+        self.bytes = bytes
+        self.source = source
+    }
+}
+
 /// Where good bytes may still be when no volume has them: a mirror.
 package protocol RescueSource: Sendable {
-    /// The bytes of a chunk; whatever they are, they are compared with its name.
-    func bytes(of chunk: Digest) async -> [UInt8]?
+    /// The bytes of a chunk, or of a manifest's node; whatever they are, they are compared with its name.
+    /// - Parameter alsoLost: what else waits for repair: whoever walks over the catalog for one looks for all of them.
+    func payload(_ digest: Digest, alsoLost: @Sendable () -> Set<Digest>) async -> RescuedPayload?
 }
 
 /// Scrubs as replication sees them: what a volume found out about its files becomes findings and repairs.

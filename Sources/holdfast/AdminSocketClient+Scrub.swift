@@ -12,6 +12,7 @@ extension AdminSocketClient {
         var items = ["limit=\(query.limit)"]
         if !query.kinds.isEmpty { items.append("kind=" + Self.escaped(query.kinds.joined(separator: ","))) }
         if let volume = query.volume { items.append("volume=" + Self.escaped(volume)) }
+        if let mirror = query.mirror { items.append("mirror=" + Self.escaped(mirror)) }
         if let isOpen = query.isOpen { items.append("state=" + (isOpen ? "open" : "closed")) }
         if let after = query.after { items.append("after=" + Self.escaped(after)) }
         return try await get("findings?" + items.joined(separator: "&"))

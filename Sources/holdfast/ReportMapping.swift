@@ -160,7 +160,12 @@ extension FindingReport {
             case .repaired: ("repaired", nil)
             case .repairable: ("repairable", nil)
             case .repairFailed(let reason): ("repairFailed", reason)
-            case .lost: ("lost", nil)
+            case .lost:
+                (
+                    "lost",
+                    finding.holders.isEmpty
+                        ? nil : "mirror \(finding.holders.joined(separator: ", ")) has the version"
+                )
             }
         switch finding.kind {
         case .replica(let state, let digest):

@@ -262,6 +262,7 @@ extension Finding.Kind {
         case .misplaced: "misplaced"
         case .stale: "stale"
         case .unreadable: "unreadable"
+        case .different, .extra, .givenUp: "mirrored"
         }
     }
 }

@@ -344,22 +344,97 @@ class WayBackTests(MirrorCase):
         self.put("precious", content)
         self.wait()
         self.server.stop()
-        damaged = 0
-        for place in (MIB // 2, 2 * MIB):
-            needle = content[place : place + 64]
-            for volume in self.server.volumes:
-                for path in volume.rglob("*"):
-                    if path.is_file() and (found := path.read_bytes().find(needle)) >= 0:
-                        with path.open("r+b") as file:
-                            file.seek(found)
-                            file.write(bytes(64))
-                        damaged += 1
+        damaged = self.destroy(content[place : place + 64] for place in (MIB // 2, 2 * MIB))
         self.assertEqual(damaged, 6)
         self.server.start()
         body = self.s3.get_object(Bucket="models", Key="precious", Range="bytes=1000-3000000")["Body"].read()
         self.assertEqual(sha256(body), sha256(content[1000:3000001]))
         self.other.stop()
         self.assertEqual(sha256(self.s3.get_object(Bucket="models", Key="precious")["Body"].read()), sha256(content))
+
+
+    def destroy(self, needles):
+        """Overwrites every copy of some bytes, on every volume; the server must not run."""
+        damaged = 0
+        for needle in needles:
+            for volume in self.server.volumes:
+                for path in volume.rglob("*"):
+                    if path.is_file() and (found := path.read_bytes().find(needle)) >= 0:
+                        with path.open("r+b") as file:
+                            file.seek(found)
+                            file.write(bytes(len(needle)))
+                        damaged += 1
+        return damaged
+
+    def findings(self, *options):
+        return json.loads(self.do("scrub", "findings", "--limit", "1000", *options, "--json"))["findings"]
+
+    def test_a_scrub_brings_back_from_the_mirror_what_no_volume_has(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        content = {name: random_bytes(2 * MIB, seed) for seed, name in enumerate(("one", "two", "three"), 70)}
+        for name, body in content.items():
+            self.put(name, body)
+        self.put("small", small := random_bytes(3000, 80))
+        self.wait()
+        self.server.stop()
+        needles = [body[MIB : MIB + 64] for body in content.values()] + [small[100:164]]
+        self.assertEqual(self.destroy(needles), 12)
+        # The mirror is away: what can't be repaired says who has it.
+        self.other.stop()
+        self.do("scrub", "start", code=6)
+        lost = [finding for finding in self.findings("--closed") if finding["outcome"] == "unrepairable"]
+        self.assertEqual({tuple(finding["heldBy"]) for finding in lost}, {("offsite",)}, lost)
+        self.assertIn(b"mirror offsite has it", self.do("scrub", "findings", "--closed"))
+        self.assertIn(b"mirror offsite has the version", self.do("verify", "--no-repair", code=6))
+        # It is back: nobody reads, and all is well again.
+        self.other.start()
+        self.server.start()
+        self.do("scrub", "start", "--wait", code=14)
+        rescued = [finding for finding in self.findings("--closed") if finding.get("repairedFrom") == "mirror offsite"]
+        self.assertGreaterEqual(len(rescued), 4)
+        self.assertEqual({finding["outcome"] for finding in rescued}, {"repaired"})
+        self.assertIn(b"repaired from mirror offsite", self.do("scrub", "findings", "--closed"))
+        self.server.stop()
+        self.other.stop()
+        report = json.loads(self.do("verify", "--json"))
+        self.assertEqual((report["findingCount"], report["versionsLost"]), (0, 0), report)
+        self.server.start()
+        for name, body in content.items():
+            self.assertEqual(self.s3.get_object(Bucket="models", Key=name)["Body"].read(), body)
+
+    def test_verify_and_the_audit_bring_back_lost_manifests(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        whole = random_bytes(40 * MIB, 90)
+        parts = [random_bytes(size * MIB, 91 + size) for size in (9, 5, 23)]
+        self.put("whole", whole)
+        self.upload_in_parts("parts", parts)
+        self.wait()
+        for turn, repair in enumerate((["verify"], ["scrub", "start", "--kind", "audit"])):
+            self.server.stop()
+            self.assertGreater(self.lose_manifests(), 0)
+            self.assertEqual(json.loads(self.do("verify", "--no-repair", "--json", code=6))["versionsLost"], 2)
+            self.do(*repair, code=0 if turn == 0 else 14)
+            self.assertEqual(json.loads(self.do("verify", "--no-repair", "--json"))["findingCount"], 0)
+            self.server.start()
+            for key, body in (("whole", whole), ("parts", b"".join(parts))):
+                self.assertEqual(sha256(self.s3.get_object(Bucket="models", Key=key)["Body"].read()), sha256(body))
+
+    def lose_manifests(self):
+        """Damages every node of a manifest on every volume."""
+        lost = 0
+        for volume in self.server.volumes:
+            for path in volume.rglob("*"):
+                if not path.is_file():
+                    continue
+                content, place = path.read_bytes(), -1
+                while (place := content.find(b"HFMN", place + 1)) >= 0:
+                    with path.open("r+b") as file:
+                        file.seek(place + 40)
+                        file.write(bytes(16))
+                    lost += 1
+        return lost
 
 
 class OtherBackendTests(MirrorCase):

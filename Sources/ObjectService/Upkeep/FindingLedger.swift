@@ -13,6 +13,7 @@ package final class FindingLedger: Sendable {
     package struct Query: Sendable {
         package var kinds: Set<Finding.Kind> = []
         package var volume: VolumeID?
+        package var mirror: String?
         /// nil: both.
         package var isOpen: Bool?
         /// The id of the last row of the page before.
@@ -24,11 +25,13 @@ package final class FindingLedger: Sendable {
 
     private struct Identity: Hashable {
         let volume: VolumeID
+        let mirror: String?
         let chunk: Digest?
         let detail: String
 
         init(_ finding: Finding) {
             volume = finding.volume
+            mirror = finding.mirror
             chunk = finding.chunk
             detail = finding.chunk == nil ? finding.detail : ""
         }
@@ -90,19 +93,20 @@ package final class FindingLedger: Sendable {
         state.counts["\(finding.kind.rawValue) \(finding.outcome.name)", default: 0] += 1
     }
 
-    /// Writes down which versions need a chunk.
-    package func name(_ names: [Digest: [String]]) async throws {
+    /// Writes down which versions need a chunk, and which mirrors have these.
+    package func name(_ needs: ChunkNeeds) async throws {
         var query = Query()
         query.limit = Self.batchCount
         while true {
             let page = try await find(query)
             state.withLock { state in
                 for var row in page {
-                    guard let chunk = row.finding.chunk, let found = names[chunk], row.names != found else {
-                        continue
-                    }
+                    guard let chunk = row.finding.chunk, let found = needs.names[chunk],
+                        row.names != found || row.holders != needs.holders[chunk, default: []]
+                    else { continue }
                     row = state.dirty[row.id] ?? row
                     row.names = Array(found.prefix(FindingRow.namesMax))
+                    row.holders = Array(needs.holders[chunk, default: []].prefix(FindingRow.namesMax))
                     state.dirty[row.id] = row
                 }
             }
@@ -214,6 +218,7 @@ package final class FindingLedger: Sendable {
                 let row = try FindingRow(document)
                 if let isOpen = query.isOpen, row.isOpen != isOpen { continue }
                 if let volume = query.volume, row.finding.volume != volume { continue }
+                if let mirror = query.mirror, row.finding.mirror != mirror { continue }
                 if !query.kinds.isEmpty, !query.kinds.contains(row.finding.kind) { continue }
                 rows.append(row)
                 if rows.count == query.limit { return rows }
@@ -240,7 +245,7 @@ extension Finding.Outcome {
     package var name: String {
         switch self {
         case .pending: "open"
-        case .repaired: "repaired"
+        case .repaired, .rescued: "repaired"
         case .mended: "mended"
         case .unrepairable: "unrepairable"
         case .failed: "failed"

@@ -5,10 +5,11 @@ package import StoreModel
 // A finding as a document of the space finding. Key: "scrub/" and the id (16 bytes: milliseconds since 1970, a number that
 // makes it unique; big-endian, so that keys stand in the order of time). Body, little-endian; text has its length in front:
 //
-//   format version (1, 1 byte) · kind (text) · found by (text) · volume (16) · 1 and the chunk's digest (32), or 0 ·
-//   found at (8) · last seen at (8) · times seen (8) · outcome (1: 0 open, 1 repaired, 2 mended, 3 unrepairable,
-//   4 failed) · of repaired: source (16), verified at (8) · of failed: reason (text) · closed at (8, 0: open) ·
-//   detail (text) · number of names (4), names (text)
+//   format version (2, 1 byte) · kind (text) · found by (text) · volume (16; zeros: of no volume) · 1 and the chunk's
+//   digest (32), or 0 · found at (8) · last seen at (8) · times seen (8) · outcome (1: 0 open, 1 repaired, 2 mended,
+//   3 unrepairable, 4 failed, 5 rescued) · of repaired: source (16), verified at (8) · of failed: reason (text) ·
+//   of rescued: source (text), verified at (8) · closed at (8, 0: open) · detail (text) · number of names (4), names
+//   (text) · since format 2: mirror (text; empty: of none) · number of holders (4), holders (text)
 
 /// A row of the ledger of findings.
 package struct FindingRow: Hashable, Sendable {
@@ -19,10 +20,12 @@ package struct FindingRow: Hashable, Sendable {
     package var closedAt: Timestamp?
     /// "bucket/key versionId", of those that need the chunk, as far as somebody has looked.
     package var names: [String] = []
+    /// Mirrors that have what is lost here, by the records, as far as somebody has looked.
+    package var holders: [String] = []
 
     static let prefix = [UInt8]("scrub/".utf8)
     static let namesMax = 16
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
     private static let textSizeMax = 512
 
     init(id: UniqueID, _ finding: Finding) {
@@ -58,21 +61,28 @@ package struct FindingRow: Hashable, Sendable {
         case .failed(let reason):
             writer.write(4 as UInt8)
             writer.write(text: Self.short(reason))
+        case .rescued(let source, let verifiedAt):
+            writer.write(5 as UInt8)
+            writer.write(text: source)
+            writer.write(verifiedAt.milliseconds)
         }
         writer.write(closedAt?.milliseconds ?? 0)
         writer.write(text: Self.short(finding.detail))
         writer.write(UInt32(min(names.count, Self.namesMax)))
         for name in names.prefix(Self.namesMax) { writer.write(text: name) }
+        writer.write(text: finding.mirror ?? "")
+        writer.write(UInt32(min(holders.count, Self.namesMax)))
+        for name in holders.prefix(Self.namesMax) { writer.write(text: name) }
         return writer.bytes
     }
 
     private static func short(_ text: String) -> String { String(text.prefix(textSizeMax)) }
 
     init(_ document: DocumentRow) throws(StoreError) {
-        if let version = document.body.first, version != Self.version {
+        if let version = document.body.first, version > Self.version {
             throw StoreError(
                 .unsupportedFormat,
-                "A finding in the catalog has format \(version); this program reads \(Self.version)."
+                "A finding in the catalog has format \(version); this program reads 1 to \(Self.version)."
             )
         }
         do throws(ByteReader.Failure) {
@@ -83,7 +93,8 @@ package struct FindingRow: Hashable, Sendable {
             id = try keyReader.readUniqueID()
             try keyReader.finish()
             var reader = ByteReader(document.body)
-            _ = try reader.read(UInt8.self)
+            let version = try reader.read(UInt8.self)
+            guard version >= 1 else { throw ByteReader.Failure("format 0") }
             guard let kind = Finding.Kind(rawValue: try reader.readText()),
                 let source = Finding.Source(rawValue: try reader.readText())
             else { throw ByteReader.Failure("an unknown kind") }
@@ -103,6 +114,11 @@ package struct FindingRow: Hashable, Sendable {
             case 2: outcome = .mended
             case 3: outcome = .unrepairable
             case 4: outcome = .failed(try reader.readText())
+            case 5:
+                outcome = .rescued(
+                    from: try reader.readText(),
+                    verifiedAt: Timestamp(milliseconds: try reader.read(Int64.self))
+                )
             default: throw ByteReader.Failure("an unknown outcome")
             }
             let closed = try reader.read(Int64.self)
@@ -111,6 +127,13 @@ package struct FindingRow: Hashable, Sendable {
             let count = try reader.read(UInt32.self)
             guard count <= Self.namesMax else { throw ByteReader.Failure("too many names") }
             for _ in 0..<count { names.append(try reader.readText()) }
+            var mirror = ""
+            if version >= 2 {
+                mirror = try reader.readText()
+                let count = try reader.read(UInt32.self)
+                guard count <= Self.namesMax else { throw ByteReader.Failure("too many mirrors") }
+                for _ in 0..<count { holders.append(try reader.readText()) }
+            }
             try reader.finish()
             finding = Finding(
                 chunk: chunk,
@@ -121,6 +144,7 @@ package struct FindingRow: Hashable, Sendable {
                 detail: detail,
                 outcome: outcome
             )
+            finding.mirror = mirror.isEmpty ? nil : mirror
         } catch {
             throw StoreError(.storeDamaged, "A finding in the catalog can't be read: \(error).")
         }

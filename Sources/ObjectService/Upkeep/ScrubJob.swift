@@ -82,7 +82,7 @@ package struct ScrubJob: Hashable, Sendable {
     mutating func count(_ outcome: Finding.Outcome) {
         switch outcome {
         case .pending: break
-        case .repaired, .mended: repairedCount += 1
+        case .repaired, .rescued, .mended: repairedCount += 1
         case .unrepairable: unrepairableCount += 1
         case .failed: failedCount += 1
         }

@@ -185,6 +185,9 @@ struct ScrubFindings: StoreCommand {
     @Option(name: .long, help: ArgumentHelp("Only this volume's: its directory or id.", valueName: "volume"))
     var volume: String?
 
+    @Option(name: .long, help: ArgumentHelp("Only what is wrong with this mirror.", valueName: "name"))
+    var mirror: String?
+
     @Flag(name: .long, help: "Only what is not dealt with yet.")
     var open = false
 
@@ -213,6 +216,7 @@ struct ScrubFindings: StoreCommand {
         var query = FindingQueryDocument()
         query.kinds = kind.map { $0.split(separator: ",").map(String.init) } ?? []
         query.volume = volume
+        query.mirror = mirror
         query.isOpen = open ? true : closed ? false : nil
         query.after = after
         query.limit = limit
@@ -222,19 +226,34 @@ struct ScrubFindings: StoreCommand {
             HumanFormat.table(
                 list.findings.map { finding in
                     [
-                        finding.foundAt, finding.kind, HumanFormat.visible(finding.volume), finding.foundBy,
-                        finding.outcome,
-                        HumanFormat.visible(
-                            finding.neededBy.first ?? finding.chunk.map { "chunk " + $0.prefix(16) }
-                                ?? finding.detail
-                                ?? ""
-                        ),
+                        finding.foundAt, finding.kind, HumanFormat.visible(finding.volume ?? "-"),
+                        finding.finder, finding.ending, HumanFormat.visible(finding.subject),
                     ]
                 },
                 header: ["FOUND", "KIND", "VOLUME", "BY", "OUTCOME", "WHAT"]
             )
         }
         if let next = list.next { output.remark("More: --after \(next)") }
+    }
+}
+
+extension FindingDocument {
+    fileprivate var finder: String {
+        switch (foundBy, mirror) {
+        case ("mirrorAudit", let name?): "audit of mirror \(name)"
+        case ("mirroring", let name?): "mirror \(name)"
+        default: foundBy
+        }
+    }
+
+    fileprivate var ending: String {
+        if let repairedFrom, repairedFrom.hasPrefix("mirror ") { return "\(outcome) from \(repairedFrom)" }
+        guard outcome == "unrepairable", !heldBy.isEmpty else { return outcome }
+        return "unrepairable; mirror \(heldBy.joined(separator: ", ")) has it"
+    }
+
+    fileprivate var subject: String {
+        neededBy.first ?? chunk.map { "chunk " + $0.prefix(16) } ?? detail ?? ""
     }
 }
 
