@@ -117,7 +117,9 @@ let package = Package(
         // Test kit: faults, virtual time, seeded chance.
         .target(
             name: "StoreTestKit",
-            dependencies: ["BlobVolume", "Catalog", "ContentHashing", "Replication", "StoreModel"]
+            dependencies: [
+                "BlobVolume", "Catalog", "ContentHashing", "Mirroring", "Replication", "StoreModel",
+            ]
         ),
 
         // Tests. CommandLineTests holds Python scripts that drive the built program.
@@ -160,12 +162,13 @@ let package = Package(
         ),
         .testTarget(
             name: "CurlTransportTests",
-            dependencies: ["CurlTransport", nioCore, nioPosix, nioSSL]
+            dependencies: ["CurlTransport", "StoreTestKit", nioCore, nioPosix, nioSSL]
         ),
         .testTarget(
             name: "S3ClientTests",
             dependencies: [
-                "ContentHashing", "CurlTransport", "S3Client", "S3Protocol", "StoreModel", nioCore, nioPosix,
+                "ContentHashing", "CurlTransport", "S3Client", "S3Protocol", "StoreModel",
+                "StoreTestKit", nioCore, nioPosix,
             ]
         ),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability", logging]),
@@ -205,7 +208,8 @@ let package = Package(
         .testTarget(
             name: "MirroringTests",
             dependencies: [
-                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "Mirroring",
+                "BlobVolume", "Catalog", "ContentHashing", "CurlTransport", "Encryption", "HoldfastNode",
+                "Mirroring",
                 "ObjectService", "StoreModel", "StoreTestKit", logging,
             ]
         ),
