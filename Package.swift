@@ -120,7 +120,7 @@ let package = Package(
         .target(
             name: "StoreTestKit",
             dependencies: [
-                "BlobVolume", "CSimulation", "Catalog", "ContentHashing", "Replication", "StoreModel",
+                "BlobVolume", "CSimulation", "Catalog", "ContentHashing", "Mirroring", "Replication", "StoreModel",
             ]
         ),
 
@@ -164,12 +164,13 @@ let package = Package(
         ),
         .testTarget(
             name: "CurlTransportTests",
-            dependencies: ["CurlTransport", nioCore, nioPosix, nioSSL]
+            dependencies: ["CurlTransport", "StoreTestKit", nioCore, nioPosix, nioSSL]
         ),
         .testTarget(
             name: "S3ClientTests",
             dependencies: [
-                "ContentHashing", "CurlTransport", "S3Client", "S3Protocol", "StoreModel", nioCore, nioPosix,
+                "ContentHashing", "CurlTransport", "S3Client", "S3Protocol", "StoreModel",
+                "StoreTestKit", nioCore, nioPosix,
             ]
         ),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability", logging]),
@@ -209,7 +210,8 @@ let package = Package(
         .testTarget(
             name: "MirroringTests",
             dependencies: [
-                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "Mirroring",
+                "BlobVolume", "Catalog", "ContentHashing", "CurlTransport", "Encryption", "HoldfastNode",
+                "Mirroring",
                 "ObjectService", "StoreModel", "StoreTestKit", logging,
             ]
         ),

@@ -7,7 +7,7 @@ package enum MirrorRequest {
     static let members: Set<String> = [
         "name", "endpoint", "region", "bucket", "prefix", "rules", "accessKey", "secretKey", "sessionToken",
         "storageClass", "encryption", "encryptionKey", "partSize", "concurrency", "bytesPerSecond",
-        "requestsPerSecond", "isVirtualHost", "allowsLinkLocal", "isUnsigned", "isPaused",
+        "requestsPerSecond", "isVirtualHost", "allowsLinkLocal", "allowsPrivate", "isUnsigned", "isPaused",
     ]
 
     static func parse(_ body: AdminRequestBody) throws -> NewMirror {
@@ -22,6 +22,7 @@ package enum MirrorRequest {
         settings.encryptionKey = try body.text("encryptionKey") ?? ""
         settings.isVirtualHost = try body.flag("isVirtualHost")
         settings.allowsLinkLocal = try body.flag("allowsLinkLocal")
+        settings.allowsPrivate = try body.flag("allowsPrivate")
         settings.signsBodies = try !body.flag("isUnsigned")
         settings.partSize = try number("partSize", body) ?? settings.partSize
         settings.concurrency = try number("concurrency", body) ?? settings.concurrency

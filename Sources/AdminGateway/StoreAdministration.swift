@@ -155,7 +155,8 @@ package struct StoreAdministration: Administration {
 
     package func rotateMasterKey(acceptsLoss: Bool) async throws -> MasterKeyDocument {
         let result = try await directory.rotateMasterKey(acceptsLoss: acceptsLoss)
-        return MasterKeyDocument(masterKeyID: result.id, secretsSealedAnew: result.sealedCount)
+        let mirrors = try await mirrorService?.directory.sealAnew() ?? 0
+        return MasterKeyDocument(masterKeyID: result.id, secretsSealedAnew: result.sealedCount + mirrors)
     }
 
     package func masterKeys() async throws -> MasterKeyListDocument {

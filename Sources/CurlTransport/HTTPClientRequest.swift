@@ -109,19 +109,23 @@ package struct HTTPClientRequest: Sendable {
     package var fields: [HTTPField]
     /// In place of the transport's own.
     package var timeouts: TransportTimeouts?
+    /// Where the host's name may lead. With a proxy it is the proxy that finds the host, and is to be asked.
+    package var addresses: AddressRule
 
     package init(
         method: String,
         origin: HTTPOrigin,
         target: String,
         fields: [HTTPField] = [],
-        timeouts: TransportTimeouts? = nil
+        timeouts: TransportTimeouts? = nil,
+        addresses: AddressRule = .everything
     ) {
         self.method = method
         self.origin = origin
         self.target = target
         self.fields = fields
         self.timeouts = timeouts
+        self.addresses = addresses
     }
 
     /// Refuses what could become another request on the wire.

@@ -15,6 +15,11 @@ final class Transfer {
     private let configuration: TransportConfiguration
     private let bodyLength: UInt64?
     private var list: UnsafeMutablePointer<curl_slist>?
+    private var knownAddresses: UnsafeMutablePointer<curl_slist>?
+    /// The last address that may not be connected to, and whether any may.
+    private var refusedAddress: NetworkAddress?
+    private var hasRefusedAddress = false
+    private var hasTriedAddress = false
     /// libcurl writes its message here for as long as the handle lives.
     private let message = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
 
@@ -56,6 +61,7 @@ final class Transfer {
     deinit {
         curl_easy_cleanup(easy)
         curl_slist_free_all(list)
+        curl_slist_free_all(knownAddresses)
         message.deallocate()
     }
 
@@ -76,6 +82,13 @@ final class Transfer {
         try check(holdfast_curl_set_seek(easy, onSeek))
         try check(holdfast_curl_set_pointer(easy, CURLOPT_PREREQDATA, address))
         try check(holdfast_curl_set_before_request(easy, onConnected))
+        guard mayBeRefused else { return }
+        try check(holdfast_curl_set_pointer(easy, CURLOPT_OPENSOCKETDATA, address))
+        try check(holdfast_curl_set_open_socket(easy, onOpenSocket))
+    }
+
+    private var mayBeRefused: Bool {
+        request.addresses != .everything && (configuration.proxy ?? "").isEmpty
     }
 
     private func setUpNetwork() throws(TransportError) {
@@ -94,6 +107,15 @@ final class Transfer {
         try set(CURLOPT_UPLOAD_BUFFERSIZE, 256 << 10)
         try set(CURLOPT_CONNECTTIMEOUT_MS, max(1, timeouts.connect.wholeMilliseconds))
         try set(CURLOPT_EXPECT_100_TIMEOUT_MS, max(1, configuration.expectContinueWait.wholeMilliseconds))
+        for entry in configuration.knownAddresses {
+            guard let longer = curl_slist_append(knownAddresses, entry) else {
+                throw TransportError(.internalFault, "libcurl has no memory for the names of a transfer.")
+            }
+            knownAddresses = longer
+        }
+        if knownAddresses != nil {
+            try check(holdfast_curl_set_list(easy, CURLOPT_RESOLVE, knownAddresses))
+        }
         switch configuration.versions {
         case .http1: try set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
         case .negotiated: try set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
@@ -239,10 +261,39 @@ final class Transfer {
         }
     }
 
-    fileprivate func connected() {
+    /// Asked for each address before the first packet goes there.
+    fileprivate func mayConnect(to address: NetworkAddress?) -> Bool {
+        guard let address, request.addresses.allows(address) else {
+            refusedAddress = address
+            hasRefusedAddress = true
+            return false
+        }
+        hasTriedAddress = true
+        return true
+    }
+
+    /// A kept connection may be one that a request with another rule has made.
+    /// - Returns: false when the request must not be sent.
+    fileprivate func connected(to address: String?) -> Bool {
+        if mayBeRefused {
+            let known = address.flatMap { NetworkAddress($0) }
+            guard mayConnect(to: known) else {
+                failure = refusal
+                return false
+            }
+        }
         isConnected = true
         lastProgress = .now
         restartWindow(at: lastProgress)
+        return true
+    }
+
+    private var refusal: TransportError {
+        let place = refusedAddress.map { "\($0)" } ?? "an address of an unknown kind"
+        return TransportError(
+            .addressRefused,
+            "\(request.origin) leads to \(place), where requests to it may not go."
+        )
     }
 
     private func move(_ count: Int) {
@@ -325,6 +376,7 @@ final class Transfer {
     }
 
     private func error(_ code: CURLcode) -> TransportError {
+        if hasRefusedAddress, !hasTriedAddress { return refusal }
         let text = String(cString: message)
         let detail = text.isEmpty ? String(cString: curl_easy_strerror(code)) : text
         return TransportError(
@@ -428,7 +480,15 @@ private let onSeek: curl_seek_callback = { address, offset, origin in
     transfer(address)?.seek(to: offset, origin: origin) ?? CURL_SEEKFUNC_FAIL
 }
 
-private let onConnected: curl_prereq_callback = { address, _, _, _, _ in
-    transfer(address)?.connected()
-    return CURL_PREREQFUNC_OK
+private let onConnected: curl_prereq_callback = { address, host, _, _, _ in
+    let name = host.map { String(cString: $0) }
+    return transfer(address)?.connected(to: name) ?? false ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT
+}
+
+private let onOpenSocket: curl_opensocket_callback = { address, _, target in
+    guard let transfer = transfer(address), let target else { return CURL_SOCKET_BAD }
+    var bytes = [UInt8](repeating: 0, count: 16)
+    let count = holdfast_curl_address(target, &bytes)
+    guard transfer.mayConnect(to: NetworkAddress(bytes: bytes.prefix(count))) else { return CURL_SOCKET_BAD }
+    return holdfast_curl_open_socket(target)
 }

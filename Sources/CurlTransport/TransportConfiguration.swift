@@ -53,6 +53,8 @@ package struct TransportConfiguration: Sendable {
     package var authorityFile: String?
     /// `http://host:port` or `socks5h://host:port`. The environment's proxies are not used.
     package var proxy: String?
+    /// `host:port:address`: names that are not looked up, as in tests of what names may lead to.
+    package var knownAddresses: [String] = []
     package var userAgent = "holdfast"
 
     package init() {}

@@ -4,7 +4,8 @@
 package struct TransportError: Error, Sendable, CustomStringConvertible {
     package struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String {
-            case invalidRequest, nameNotResolved, connectFailed, proxyFailed, certificateRejected
+            case invalidRequest, nameNotResolved, addressRefused, connectFailed, proxyFailed,
+                certificateRejected
             case handshakeFailed, connectionLost, protocolViolation, bodyLengthMismatch, tooLarge, overloaded
             case connectTimedOut, firstByteTimedOut, tooSlow, timedOut, cancelled, shutDown, internalFault
         }
@@ -14,6 +15,8 @@ package struct TransportError: Error, Sendable, CustomStringConvertible {
         /// The request can't be sent as it stands: a header with a line end, a target that is no path.
         package static let invalidRequest = Code(value: .invalidRequest)
         package static let nameNotResolved = Code(value: .nameNotResolved)
+        /// The name leads where this request may not go.
+        package static let addressRefused = Code(value: .addressRefused)
         package static let connectFailed = Code(value: .connectFailed)
         package static let proxyFailed = Code(value: .proxyFailed)
         /// The server's certificate is not one to be trusted, or the CA bundle can't be read.

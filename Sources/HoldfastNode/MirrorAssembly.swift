@@ -46,6 +46,10 @@ package struct MirroredStore: MirrorStore {
         SealedSecret(secret, under: try await objects.sealingRing(), context: context, random: SystemRandom())
     }
 
+    package func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool {
+        secret.keeper == .masterKey(try objects.openingRing().newest.id)
+    }
+
     package func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
         let ring = try objects.openingRing()
         do throws(EncryptionError) {
@@ -216,8 +220,11 @@ extension LocalStore {
 /// Runs the mirrors beside the servers.
 struct MirrorRunner: Service {
     let mirrors: MirrorService
+    let accounts: AccountDirectory
 
     func run() async throws {
+        // A rotation of the master key that was cut short is brought to its end; that of mirrors they do themselves.
+        _ = try? await accounts.sealAnew()
         await cancelWhenGracefulShutdown { await mirrors.run() }
     }
 }

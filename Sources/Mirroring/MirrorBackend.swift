@@ -7,6 +7,8 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
         case unreachable
         /// Its certificate can't be trusted.
         case untrusted
+        /// Its name leads to an address where this mirror may not go.
+        case forbidden
         /// It asks for less: SlowDown, 429, 503.
         case busy
         /// Its own fault: 5xx.
@@ -37,7 +39,7 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
     /// Whether it says something about the backend as a whole, not about one object.
     package var isOfBackend: Bool {
         switch kind {
-        case .unreachable, .untrusted, .busy, .fault, .denied, .noBucket, .full: true
+        case .unreachable, .untrusted, .forbidden, .busy, .fault, .denied, .noBucket, .full: true
         case .noUpload, .rejected, .mismatch: false
         }
     }
@@ -45,7 +47,7 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
     /// Whether only a person can change it: it is asked rarely, and shown.
     package var needsHelp: Bool {
         switch kind {
-        case .untrusted, .denied, .noBucket, .full: true
+        case .untrusted, .forbidden, .denied, .noBucket, .full: true
         default: false
         }
     }

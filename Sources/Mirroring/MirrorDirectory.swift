@@ -121,6 +121,35 @@ package struct MirrorDirectory: Sendable {
         try await replace(old, row)
     }
 
+    /// Seals credentials with the newest master key where an older one has sealed them: after a rotation, or where one was
+    /// cut short. Until then the older one opens them.
+    /// - Returns: of how many mirrors.
+    package func sealAnew() async throws -> Int {
+        var count = 0
+        for name in try await mirrors().map(\.name) where try await sealAnew(name) { count += 1 }
+        return count
+    }
+
+    private func sealAnew(_ name: MirrorName) async throws -> Bool {
+        while true {
+            do {
+                let old = try await mirror(name)
+                // What can't be opened any more stays as it is: it is told when the mirror is used.
+                guard try !store.isSealedWithNewestKey(old.credentials), let known = try? credentials(of: old)
+                else { return false }
+                var row = old
+                row.credentials = try await seal(known, old.id)
+                try await replace(old, row)
+                return true
+            } catch let error as StoreError where error.code == .conflict {
+                // Changed meanwhile: by somebody who may have sealed it before the new key was there.
+                continue
+            } catch let error as StoreError where error.code == .noSuchSetting {
+                return false
+            }
+        }
+    }
+
     private func replace(_ old: MirrorRow, _ row: MirrorRow) async throws {
         guard row != old else { return }
         try await store.write([

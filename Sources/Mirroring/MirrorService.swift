@@ -51,6 +51,7 @@ package final class MirrorService: Sendable {
     /// Works until the task is cancelled.
     package func run() async {
         _ = try? await directory.sweep()
+        _ = try? await directory.sealAnew()
         await withDiscardingTaskGroup { group in
             var generation: UInt64?
             while !Task.isCancelled {
@@ -71,6 +72,8 @@ package final class MirrorService: Sendable {
     /// Works on all mirrors, or one, until nothing is left that could be done now.
     package func runUntilIdle(_ name: MirrorName? = nil) async throws {
         try await directory.sweep()
+        // Without its keys a mirror says so itself.
+        _ = try? await directory.sealAnew()
         let rows = try await directory.mirrors().filter { name == nil || $0.name == name }
         await withDiscardingTaskGroup { group in
             for row in rows {

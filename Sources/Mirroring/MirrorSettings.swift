@@ -10,7 +10,7 @@ package import StoreModel
 //          1     8  number of the mirror
 //          9     8  created at, milliseconds since 1970
 //         17     1  flags: 1 paused, 2 host in the name (virtual-host style), 4 addresses of the link are allowed,
-//                   8 bodies are not signed
+//                   8 bodies are not signed, 16 private addresses are allowed
 //         18     4  part size in KiB, 2 concurrency, 8 bytes a second, 4 requests a second (0: no limit)
 //         36     …  endpoint, region, bucket, prefix, storage class, encryption, its key's name (text each)
 //          …     …  credentials (counted): SealedSecret.swift, context "mirror NUMBER": access key, secret, token
@@ -93,6 +93,7 @@ package struct MirrorSettings: Hashable, Sendable {
     package var prefix = ""
     package var isVirtualHost = false
     package var allowsLinkLocal = false
+    package var allowsPrivate = false
     package var signsBodies = true
     /// Objects up to this size are put whole. What is larger goes in parts of this size, or larger ones where there
     /// would be too many.
@@ -171,6 +172,7 @@ package struct MirrorRow: Hashable, Sendable {
         if settings.isVirtualHost { flags |= 2 }
         if settings.allowsLinkLocal { flags |= 4 }
         if !settings.signsBodies { flags |= 8 }
+        if settings.allowsPrivate { flags |= 16 }
         writer.write(flags)
         writer.write(UInt32(clamping: settings.partSize >> 10))
         writer.write(UInt16(clamping: settings.concurrency))
@@ -198,7 +200,7 @@ package struct MirrorRow: Hashable, Sendable {
             id = MirrorID(rawValue: try reader.read(UInt64.self))
             createdAt = Timestamp(milliseconds: try reader.read(Int64.self))
             let flags = try reader.read(UInt8.self)
-            guard flags < 16 else { throw ByteReader.Failure("unknown flags \(flags)") }
+            guard flags < 32 else { throw ByteReader.Failure("unknown flags \(flags)") }
             let partSize = Int(try reader.read(UInt32.self)) << 10
             let concurrency = Int(try reader.read(UInt16.self))
             let bytesPerSecond = try reader.read(UInt64.self)
@@ -218,6 +220,7 @@ package struct MirrorRow: Hashable, Sendable {
             settings.isVirtualHost = flags & 2 != 0
             settings.allowsLinkLocal = flags & 4 != 0
             settings.signsBodies = flags & 8 == 0
+            settings.allowsPrivate = flags & 16 != 0
             settings.partSize = partSize
             settings.concurrency = concurrency
             settings.bytesPerSecond = bytesPerSecond

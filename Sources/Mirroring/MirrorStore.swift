@@ -16,5 +16,7 @@ package protocol MirrorStore: Sendable {
     /// Whether the version can only be read with a key that a client keeps.
     func needsClientKey(_ version: VersionRow) throws -> Bool
     func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret
+    /// Whether it was sealed with the key that seals now.
+    func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool
     func open(_ secret: SealedSecret, context: String) throws -> [UInt8]
 }

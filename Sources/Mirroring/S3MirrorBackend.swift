@@ -30,6 +30,10 @@ package struct S3MirrorBackend: MirrorBackend {
             throw StoreError(.invalidArgument, "The mirror's endpoint can't be used: \(error.message)")
         }
         var configuration = S3ClientConfiguration(endpoint: endpoint)
+        configuration.addresses = settings.endpoint.addressRule(
+            allowsPrivate: settings.allowsPrivate,
+            allowsLinkLocal: settings.allowsLinkLocal
+        )
         if !settings.signsBodies { configuration.signing = .unsigned }
         client = S3Client(
             configuration,
@@ -336,10 +340,16 @@ package struct S3MirrorBackend: MirrorBackend {
         "XMinioAdminBucketQuotaExceeded",
     ]
 
-    private static func kind(_ error: S3ClientError) -> MirrorFailure.Kind {
-        if let transport = error.transport {
-            return transport.code == .certificateRejected ? .untrusted : .unreachable
+    private static func kind(_ error: TransportError) -> MirrorFailure.Kind {
+        switch error.code {
+        case .certificateRejected: .untrusted
+        case .addressRefused: .forbidden
+        default: .unreachable
         }
+    }
+
+    private static func kind(_ error: S3ClientError) -> MirrorFailure.Kind {
+        if let transport = error.transport { return kind(transport) }
         switch error.kind {
         case .credentials: return .denied
         case .request: return .rejected

@@ -9,6 +9,8 @@ package struct S3ClientConfiguration: Sendable {
     package var signing = S3PayloadSigning.automatic
     /// For calls whose answer is a document. Uploads and downloads take the transport's.
     package var timeouts: TransportTimeouts?
+    /// Where the endpoint's name may lead, and that of a host to which it redirects.
+    package var addresses = AddressRule.everything
 
     package init(endpoint: S3Endpoint) { self.endpoint = endpoint }
 }
@@ -185,7 +187,8 @@ package final class S3Client: Sendable {
             origin: origin,
             target: path + (call.queryText.map { "?" + $0 } ?? ""),
             fields: fields,
-            timeouts: call.timeouts
+            timeouts: call.timeouts,
+            addresses: configuration.addresses
         )
         return Prepared(request: request, wire: wire, signing: signing)
     }

@@ -76,13 +76,23 @@ def free_port():
 @functools.cache
 def fault_library():
     """The library of the command line tests that lets calls on a volume fail."""
-    source = REPOSITORY / "Tests" / "CommandLineTests" / "killpoints" / "killpoints.c"
+    return built(REPOSITORY / "Tests" / "CommandLineTests" / "killpoints" / "killpoints.c")
+
+
+@functools.cache
+def resolver_library():
+    """A library that lets names lead where $RESOLVER_FILE says."""
+    return built(REPOSITORY / "Tests" / "ClientTests" / "resolver" / "resolver.c")
+
+
+def built(source):
+    """The shared library made of one C file."""
     compiler = next(filter(None, map(shutil.which, ["cc", "clang", "gcc"])), None)
     if compiler is None:
         raise AssertionError("there is no C compiler")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-killpoints-"))
+    directory = pathlib.Path(tempfile.mkdtemp(prefix=f"holdfast-{source.stem}-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    library = directory / "killpoints.so"
+    library = directory / f"{source.stem}.so"
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library
 

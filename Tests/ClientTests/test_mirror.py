@@ -26,6 +26,7 @@ from support import (
     needs_own_server,
     poll,
     random_bytes,
+    resolver_library,
     sha256,
 )
 
@@ -304,6 +305,57 @@ class FaultTests(MirrorCase):
             self.do("mirror", "add", "x", "--endpoint", endpoint, "--bucket", "b", "--credentials-file", path, code=2)
         self.do("mirror", "add", "x", "--endpoint", "http://h", "--bucket", "b", "--credentials-file", "/nowhere", code=11)
         self.do("mirror", "pause", "nobody", code=3)
+
+
+class AddressTests(MirrorCase):
+    def lead(self, address):
+        """Where backend.example.org leads from the next start of the server on."""
+        self.server.stop(signal.SIGKILL)
+        self.names.write_text(f"backend.example.org {address}\n")
+        self.server.start()
+
+    def setUp(self):
+        super().setUp()
+        self.names = self.directory / "names"
+        self.server.environment |= {"LD_PRELOAD": str(resolver_library()), "RESOLVER_FILE": str(self.names)}
+
+    def is_refused(self, address):
+        def told():
+            error = self.status().get("lastError") or ""
+            return error.startswith("forbidden") and address in error
+        poll(told, f"{address} is refused")
+        self.assertEqual((self.status()["breaker"], self.status()["failed"]), ("open", 0))
+
+    def test_a_name_that_leads_into_the_house_is_not_connected_to(self):
+        with socket.socket() as trap:
+            trap.bind(("127.0.0.1", 0))
+            trap.listen(64)
+            trap.setblocking(False)
+            self.lead("127.0.0.1")
+            self.put("a", b"1")
+            self.add(Backend(f"http://backend.example.org:{trap.getsockname()[1]}"))
+            for address, shown in (
+                ("127.0.0.1", "127.0.0.1"), ("169.254.169.254", "169.254.169.254"), ("::ffff:127.0.0.1", "ffff:7f00:1"),
+            ):
+                self.lead(address)
+                self.is_refused(shown)
+            with self.assertRaises(BlockingIOError):
+                trap.accept()
+
+    def test_a_name_that_was_allowed_and_leads_elsewhere_later_is_refused(self):
+        backend = self.holdfast_backend()
+        there = Backend(backend.url.replace("127.0.0.1", "backend.example.org"))
+        self.lead("127.0.0.1")
+        self.put("a", b"1")
+        self.add(there, "--allow-private")
+        self.wait()
+        self.lead("169.254.169.254")
+        self.put("a", b"2")
+        self.is_refused("169.254.169.254")
+        self.lead("127.0.0.1")
+        self.wait()
+        history = backend.s3.list_object_versions(Bucket="mirror", Prefix="models/a")["Versions"]
+        self.assertEqual(len(history), 2)
 
 
 class WayBackTests(MirrorCase):

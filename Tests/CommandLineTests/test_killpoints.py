@@ -159,6 +159,29 @@ class KillPoints(StoreTestCase):
 
         self.kill_everywhere("rm", ["rm", "models/big"], check)
 
+    def test_renewing_the_master_key(self):
+        """The credentials of a mirror are sealed anew, whenever it dies: then the older key is not needed any more."""
+        credentials = self.file("keys", b"[a]\naws_access_key_id = a\naws_secret_access_key = b\n")
+        self.do("mirror", "add", "m", "--endpoint", "http://127.0.0.1:1", "--bucket", "b", "--credentials-file", credentials)
+        self.do("mirror", "pause", "m")
+        self.copy(self.store, self.pristine)
+        path = self.store / "master.key"
+
+        def key_lines():
+            return [line for line in path.read_text().splitlines() if line.startswith("key ")]
+
+        def check(is_acknowledged):
+            self.assertIn(len(key_lines()), [2] if is_acknowledged else [1, 2])
+            if not is_acknowledged:
+                # Brings it to its end.
+                self.do("mirror", "run", "--until-idle")
+            line = key_lines()[-1] + "\n"
+            path.write_text(f"holdfast-master-key 1\n{line}check {sha256(line.encode())[:16]}\n")
+            mirror = self.do("mirror", "run", "--until-idle", "--json").json["mirrors"][0]
+            self.assertIsNone(mirror.get("lastError"))
+
+        self.kill_everywhere("rotate-master", ["key", "rotate", "--master"], check)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -9,11 +9,11 @@ import ObjectService
 import StoreModel
 import StoreTestKit
 
-/// A store in a directory of its own, with a mirror into a `StrictBackend`.
+/// A store in a directory of its own, with a mirror into a `StrictS3Backend`.
 final class MirrorFixture {
     let path: String
     private(set) var store: LocalStore
-    let backend: StrictBackend
+    let backend: StrictS3Backend
     let clock = HurriedClock()
     let random: SeededRandom
     let bucket: BucketName
@@ -32,7 +32,7 @@ final class MirrorFixture {
         path = FileManager.default.temporaryDirectory.path + "/holdfast-mirror-\(UUID().uuidString)"
         _ = try await LocalStore.create(path, options: Self.options.volume)
         store = try await LocalStore.open(path, Self.options)
-        backend = StrictBackend(keepsVersions: keepsVersions, seed: seed)
+        backend = StrictS3Backend(keepsVersions: keepsVersions, seed: seed)
         random = SeededRandom(seed: seed)
         bucket = try BucketName("models")
         mirror = try MirrorName("offsite")

@@ -1,5 +1,6 @@
 import Catalog
 import ContentHashing
+import CurlTransport
 import Mirroring
 import ObjectService
 import StoreModel
@@ -126,11 +127,54 @@ import Testing
             #expect(try MirrorEndpoint(text).description == text)
         }
         for text in [
+            "http://metadata.google.internal", "http://metadata.google.internal.",
+            "http://[64:ff9b::a9fe:a9fe]",
+        ] {
+            #expect(throws: StoreError.self, "\(text)") {
+                try MirrorEndpoint(text).check(allowsLinkLocal: false)
+            }
+        }
+        for text in [
             "file:///etc/passwd", "gopher://x", "http://a@b", "http://h/p", "http://h?q", "http://", "h:1",
             "http://h:0",
         ] {
             #expect(throws: StoreError.self, "\(text)") { try MirrorEndpoint(text) }
         }
+    }
+}
+
+extension OutboxTests {
+    @Test(arguments: [
+        ("http://127.0.0.1:9000", true), ("http://10.0.0.1", true), ("http://[::1]", true),
+        ("http://localhost:9000", true), ("http://seaweedfs:8333", true),
+        ("http://s3.storage.internal", true),
+        ("http://nas.local", true), ("https://s3.example.org", false),
+        ("https://internal.example.org", false),
+        ("https://localhost.example.org.", false), ("https://x.localdomain.example", false),
+    ])
+    func onlyWhatNobodyOutsideCanNameLeadsIntoTheHouse(text: String, isNear: Bool) throws {
+        let endpoint = try MirrorEndpoint(text)
+        let rule = endpoint.addressRule(allowsPrivate: false, allowsLinkLocal: false)
+        #expect(rule.allowsPrivate == isNear && rule.allowsLoopback == isNear && !rule.allowsSpecial)
+        #expect(endpoint.addressRule(allowsPrivate: true, allowsLinkLocal: true) == .everything)
+    }
+
+    @Test func whatAMirrorMayDoIsKeptWithIt() async throws {
+        let fixture = try await MirrorFixture()
+        for (number, flags) in [(false, false), (true, false), (false, true), (true, true)].enumerated() {
+            var settings = MirrorSettings(endpoint: try MirrorEndpoint("https://s3.example.org"), bucket: "b")
+            (settings.allowsPrivate, settings.allowsLinkLocal) = flags
+            let name = try MirrorName("m\(number)")
+            _ = try await fixture.directory.add(
+                name,
+                settings,
+                rules: [MirrorRule()],
+                MirrorCredentials(accessKey: "key", secret: "secret")
+            )
+            let kept = try await fixture.directory.mirror(name).settings
+            #expect(kept == settings)
+        }
+        try await fixture.close()
     }
 }
 

@@ -4,6 +4,7 @@ import Foundation
 import S3Client
 import S3Protocol
 import StoreModel
+import StoreTestKit
 import Synchronization
 import Testing
 

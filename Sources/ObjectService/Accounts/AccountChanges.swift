@@ -174,9 +174,16 @@ extension AccountDirectory {
     /// - Returns: the new key's id, and how many secrets were sealed anew.
     package func rotateMasterKey(acceptsLoss: Bool = false) async throws -> (id: String, sealedCount: Int) {
         let id = try await objects.addMasterKey(acceptsLoss: acceptsLoss)
+        return (id.description, try await sealAnew())
+    }
+
+    /// Seals with the newest master key what an older one has sealed: after a rotation, or where one was cut short. Until
+    /// then the older one opens it.
+    /// - Returns: how many secrets were sealed anew.
+    package func sealAnew() async throws -> Int {
         let ring = try await objects.sealingRing()
         var count = 0
-        for row in try await keys() {
+        for row in try await keys() where row.sealedSecret.keeper != .masterKey(ring.newest.id) {
             // What an accepted loss has taken stays lost.
             guard let secret = try? open(row) else { continue }
             let sealed = AccessKeyRow(
@@ -202,7 +209,7 @@ extension AccountDirectory {
                 continue
             }
         }
-        return (id.description, count)
+        return count
     }
 
     private func newKey(for account: AccountID, label: String) async throws -> (

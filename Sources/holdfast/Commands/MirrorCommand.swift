@@ -64,12 +64,16 @@ struct BackendOptions: ParsableArguments {
     @Flag(name: .long, help: "Allow an address of the local link, where clouds keep credentials.")
     var allowLinkLocal = false
 
+    @Flag(name: .long, help: "Allow a public name to lead to a private or loopback address.")
+    var allowPrivate = false
+
     func settings() throws -> MirrorSettings {
         var settings = MirrorSettings(endpoint: try MirrorEndpoint(endpoint), bucket: bucket)
         settings.region = region
         settings.prefix = prefix
         settings.isVirtualHost = virtualHost
         settings.allowsLinkLocal = allowLinkLocal
+        settings.allowsPrivate = allowPrivate
         try settings.check()
         return settings
     }

@@ -1,30 +1,43 @@
-import ContentHashing
-import Mirroring
-import StoreModel
-import StoreTestKit
-import Synchronization
+internal import ContentHashing
+package import Mirroring
+package import StoreModel
+internal import Synchronization
 
 /// A bucket in memory that checks what it is sent, and goes wrong when it is told to: seeded, so that a run can be
 /// repeated.
-final class StrictBackend: MirrorBackend {
-    struct Object: Sendable {
-        let versionID: String
-        let isMarker: Bool
-        let bytes: [UInt8]
-        let etag: String
-        var properties: MirrorProperties
+package final class StrictS3Backend: MirrorBackend {
+    package struct Object: Sendable {
+        package let versionID: String
+        package let isMarker: Bool
+        package let bytes: [UInt8]
+        package let etag: String
+        package var properties: MirrorProperties
     }
 
     /// What goes wrong, of a hundred calls each.
-    struct Chaos: Sendable {
-        var faults = 0
-        var busy = 0
+    package struct Chaos: Sendable {
+        package var faults = 0
+        package var busy = 0
         /// It is done, and nobody hears of it.
-        var lostAnswers = 0
-        var wrongETags = 0
-        var truncated = 0
-        static let none = Chaos()
-        static let all = Chaos(faults: 6, busy: 4, lostAnswers: 8, wrongETags: 3, truncated: 3)
+        package var lostAnswers = 0
+        package var wrongETags = 0
+        package var truncated = 0
+        package static let none = Chaos()
+        package static let all = Chaos(faults: 6, busy: 4, lostAnswers: 8, wrongETags: 3, truncated: 3)
+
+        package init(
+            faults: Int = 0,
+            busy: Int = 0,
+            lostAnswers: Int = 0,
+            wrongETags: Int = 0,
+            truncated: Int = 0
+        ) {
+            self.faults = faults
+            self.busy = busy
+            self.lostAnswers = lostAnswers
+            self.wrongETags = wrongETags
+            self.truncated = truncated
+        }
     }
 
     private struct Upload {
@@ -51,21 +64,21 @@ final class StrictBackend: MirrorBackend {
     private let state: Mutex<State>
     private let random: SeededRandom
 
-    init(keepsVersions: Bool = true, seed: UInt64 = 1) {
+    package init(keepsVersions: Bool = true, seed: UInt64 = 1) {
         state = Mutex(State(keepsVersions: keepsVersions))
         random = SeededRandom(seed: seed)
     }
 
     // MARK: For tests
 
-    func set(_ chaos: Chaos) { state.withLock { $0.chaos = chaos } }
-    func fail(_ failure: MirrorFailure?) { state.withLock { $0.failure = failure } }
-    func poison(_ key: String, _ isOn: Bool = true) {
+    package func set(_ chaos: Chaos) { state.withLock { $0.chaos = chaos } }
+    package func fail(_ failure: MirrorFailure?) { state.withLock { $0.failure = failure } }
+    package func poison(_ key: String, _ isOn: Bool = true) {
         state.withLock { state in
             if isOn { state.poisoned.insert(key) } else { state.poisoned.remove(key) }
         }
     }
-    func place(_ key: String, _ bytes: [UInt8]) {
+    package func place(_ key: String, _ bytes: [UInt8]) {
         state.withLock { state in
             let object = Object(
                 versionID: "foreign",
@@ -77,16 +90,16 @@ final class StrictBackend: MirrorBackend {
             state.objects[key, default: []].append(object)
         }
     }
-    func lose(_ key: String) { state.withLock { $0.objects[key] = nil } }
+    package func lose(_ key: String) { state.withLock { $0.objects[key] = nil } }
     /// Oldest first.
-    func history(_ key: String) -> [Object] { state.withLock { $0.objects[key] ?? [] } }
-    var keys: [String] { state.withLock { $0.objects.filter { !$0.value.isEmpty }.keys.sorted() } }
-    var callCount: Int { state.withLock { $0.callCount } }
-    var putCount: Int { state.withLock { $0.putCount } }
-    var partCount: Int { state.withLock { $0.partCount } }
-    var uploadCount: Int { state.withLock { $0.uploads.count } }
+    package func history(_ key: String) -> [Object] { state.withLock { $0.objects[key] ?? [] } }
+    package var keys: [String] { state.withLock { $0.objects.filter { !$0.value.isEmpty }.keys.sorted() } }
+    package var callCount: Int { state.withLock { $0.callCount } }
+    package var putCount: Int { state.withLock { $0.putCount } }
+    package var partCount: Int { state.withLock { $0.partCount } }
+    package var uploadCount: Int { state.withLock { $0.uploads.count } }
     /// Whether two writes of one key were ever under way at the same time.
-    var hasOverlapped: Bool { state.withLock { $0.overlapped } }
+    package var hasOverlapped: Bool { state.withLock { $0.overlapped } }
 
     private static func md5(_ bytes: [UInt8]) -> MD5Digest { bytes.withUnsafeBytes { MD5Hasher.hash($0) } }
 
@@ -136,12 +149,12 @@ final class StrictBackend: MirrorBackend {
 
     // MARK: Calls
 
-    func keepsVersions() async throws -> Bool {
+    package func keepsVersions() async throws -> Bool {
         try await begin()
         return state.withLock { $0.keepsVersions }
     }
 
-    func put(
+    package func put(
         _ key: String,
         _ bytes: [UInt8],
         md5: MD5Digest,
@@ -176,7 +189,7 @@ final class StrictBackend: MirrorBackend {
         )
     }
 
-    func startUpload(_ key: String, _ properties: MirrorProperties) async throws -> String {
+    package func startUpload(_ key: String, _ properties: MirrorProperties) async throws -> String {
         try await begin(key)
         return state.withLock { state in
             let id = "u\(state.nextID)"
@@ -186,7 +199,7 @@ final class StrictBackend: MirrorBackend {
         }
     }
 
-    func putPart(
+    package func putPart(
         _ key: String,
         upload: String,
         number: Int,
@@ -205,7 +218,7 @@ final class StrictBackend: MirrorBackend {
         return MirrorPart(number: number, size: UInt64(bytes.count), etag: md5.hex)
     }
 
-    func parts(_ key: String, upload: String) async throws -> [MirrorPart] {
+    package func parts(_ key: String, upload: String) async throws -> [MirrorPart] {
         try await begin(key)
         return try state.withLock { state in
             guard let found = state.uploads[upload] else { throw MirrorFailure(.noUpload, "NoSuchUpload") }
@@ -215,7 +228,8 @@ final class StrictBackend: MirrorBackend {
         }
     }
 
-    func complete(_ key: String, upload: String, _ parts: [MirrorPart]) async throws -> MirrorReceipt {
+    package func complete(_ key: String, upload: String, _ parts: [MirrorPart]) async throws -> MirrorReceipt
+    {
         try await begin(key)
         let object = try state.withLock { state in
             guard let found = state.uploads[upload] else { throw MirrorFailure(.noUpload, "NoSuchUpload") }
@@ -246,7 +260,7 @@ final class StrictBackend: MirrorBackend {
         )
     }
 
-    func abort(_ key: String, upload: String) async throws {
+    package func abort(_ key: String, upload: String) async throws {
         try await begin(key)
         state.withLock { $0.uploads[upload] = nil }
     }
@@ -259,7 +273,7 @@ final class StrictBackend: MirrorBackend {
         }
     }
 
-    func head(_ key: String, version: String?) async throws -> MirrorHead? {
+    package func head(_ key: String, version: String?) async throws -> MirrorHead? {
         try await begin(key)
         let keeps = state.withLock { $0.keepsVersions }
         return find(key, version).map {
@@ -272,13 +286,13 @@ final class StrictBackend: MirrorBackend {
         }
     }
 
-    func get(_ key: String, version: String?, _ range: ByteRange) async throws -> [UInt8] {
+    package func get(_ key: String, version: String?, _ range: ByteRange) async throws -> [UInt8] {
         try await begin(key)
         guard let object = find(key, version) else { throw MirrorFailure(.rejected, "NoSuchKey") }
         return Array(object.bytes[Int(range.offset)..<Int(range.end)])
     }
 
-    func delete(_ key: String, version: String?) async throws -> String? {
+    package func delete(_ key: String, version: String?) async throws -> String? {
         try await begin(key)
         let id = state.withLock { state -> String? in
             if let version {
@@ -304,7 +318,7 @@ final class StrictBackend: MirrorBackend {
         return id
     }
 
-    func setTags(_ key: String, version: String?, _ tags: [(String, String)]) async throws {
+    package func setTags(_ key: String, version: String?, _ tags: [(String, String)]) async throws {
         try await begin(key)
         try state.withLock { state in
             guard
@@ -316,17 +330,19 @@ final class StrictBackend: MirrorBackend {
         try end()
     }
 
-    func tags(_ key: String, version: String?) async throws -> [(String, String)] {
+    package func tags(_ key: String, version: String?) async throws -> [(String, String)] {
         find(key, version)?.properties.tags ?? []
     }
 
-    func list(prefix: String, after: MirrorListPage.Marker?, limit: Int) async throws -> MirrorListPage {
+    package func list(prefix: String, after: MirrorListPage.Marker?, limit: Int) async throws
+        -> MirrorListPage
+    {
         let page = try await listVersions(prefix: prefix, after: after, limit: limit)
         let current = page.entries.filter { $0.isLatest && !$0.isDeleteMarker }
         return MirrorListPage(entries: current, next: page.next)
     }
 
-    func listVersions(
+    package func listVersions(
         prefix: String,
         after: MirrorListPage.Marker?,
         limit: Int
@@ -354,20 +370,5 @@ final class StrictBackend: MirrorBackend {
             }
             return MirrorListPage(entries: entries, next: nil)
         }
-    }
-}
-
-/// Time that passes as soon as somebody waits for it.
-final class HurriedClock: StoreClock {
-    private let nanoseconds = Mutex<UInt64>(0)
-
-    func monotonicNanoseconds() -> UInt64 { nanoseconds.withLock { $0 } }
-    func now() -> Timestamp {
-        Timestamp(milliseconds: 1_700_000_000_000 + Int64(monotonicNanoseconds() / 1_000_000))
-    }
-    func sleep(for duration: Duration) async throws {
-        for _ in 0..<4 { await Task.yield() }
-        try Task.checkCancellation()
-        nanoseconds.withLock { $0 += duration.nanoseconds }
     }
 }

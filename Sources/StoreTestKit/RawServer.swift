@@ -1,14 +1,14 @@
-import Foundation
-import Synchronization
+internal import Foundation
+internal import Glibc
+internal import Synchronization
 
 /// A server of bare sockets that does to each connection what a test says, a thread for each.
-final class RawServer: Sendable {
-    let port: UInt16
+package final class RawServer: Sendable {
+    package let port: UInt16
     private let listener: Int32
     private let acceptedCount = Mutex(0)
-    private let openCounts = Mutex((now: 0, most: 0))
 
-    init(_ script: @escaping @Sendable (RawConnection) -> Void) throws {
+    package init(_ script: @escaping @Sendable (RawConnection) -> Void) throws {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var one: Int32 = 1
         setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
@@ -35,26 +35,23 @@ final class RawServer: Sendable {
                     count += 1
                     return count - 1
                 }
-                openCounts.withLock { $0 = ($0.now + 1, max($0.most, $0.now + 1)) }
-                Thread.detachNewThread { [self] in
+                Thread.detachNewThread {
                     let connection = RawConnection(descriptor, index: index)
                     script(connection)
                     connection.close()
-                    openCounts.withLock { $0.now -= 1 }
                 }
             }
         }
     }
 
-    var connectionCount: Int { acceptedCount.withLock { $0 } }
-    var openCountMost: Int { openCounts.withLock { $0.most } }
+    package var connectionCount: Int { acceptedCount.withLock { $0 } }
 
-    func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
+    package func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
 }
 
-final class RawConnection: @unchecked Sendable {
+package final class RawConnection: @unchecked Sendable {
     // One thread uses it: that of its script.
-    let index: Int
+    package let index: Int
     private let descriptor: Int32
     private var isOpen = true
     private var buffer: [UInt8] = []
@@ -73,7 +70,7 @@ final class RawConnection: @unchecked Sendable {
     }
 
     /// The head of a request, or nil at the end of the connection.
-    func readHead() -> String? {
+    package func readHead() -> String? {
         let mark = [UInt8]("\r\n\r\n".utf8)
         while true {
             if let end = buffer.indices.first(where: { buffer[$0...].starts(with: mark) }) {
@@ -86,7 +83,7 @@ final class RawConnection: @unchecked Sendable {
     }
 
     /// So many bytes of a body, or fewer at the end of the connection.
-    func read(_ count: Int) -> [UInt8] {
+    package func read(_ count: Int) -> [UInt8] {
         while buffer.count < count, fill() {}
         let bytes = [UInt8](buffer.prefix(count))
         buffer.removeFirst(bytes.count)
@@ -94,7 +91,7 @@ final class RawConnection: @unchecked Sendable {
     }
 
     /// Reads until the other side closes.
-    func drain() -> Int {
+    package func drain() -> Int {
         var count = buffer.count
         buffer = []
         while fill() {
@@ -106,10 +103,10 @@ final class RawConnection: @unchecked Sendable {
 
     /// - Returns: false when the other side is gone.
     @discardableResult
-    func write(_ text: String) -> Bool { write([UInt8](text.utf8)) }
+    package func write(_ text: String) -> Bool { write([UInt8](text.utf8)) }
 
     @discardableResult
-    func write(_ bytes: [UInt8]) -> Bool {
+    package func write(_ bytes: [UInt8]) -> Bool {
         var rest = bytes[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes {
@@ -122,7 +119,7 @@ final class RawConnection: @unchecked Sendable {
     }
 
     /// Writes until the other side takes no more for a while.
-    func writeUntilBlocked(_ bytes: [UInt8], upTo limit: Int) -> Int {
+    package func writeUntilBlocked(_ bytes: [UInt8], upTo limit: Int) -> Int {
         var total = 0
         while total < limit {
             var poller = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
@@ -141,26 +138,27 @@ final class RawConnection: @unchecked Sendable {
         return total
     }
 
-    func answer(_ status: String = "200 OK", headers: [String] = [], body: String = "") {
+    package func answer(_ status: String = "200 OK", headers: [String] = [], body: String = "") {
         let lines = ["HTTP/1.1 \(status)", "Content-Length: \(body.utf8.count)"] + headers
         write(lines.joined(separator: "\r\n") + "\r\n\r\n" + body)
     }
 
     /// The next read of the other side fails.
-    func reset() {
+    package func reset() {
         var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
         close()
     }
 
-    func close() {
+    package func close() {
         guard isOpen else { return }
         isOpen = false
         Glibc.close(descriptor)
     }
 }
 
-func header(_ name: String, in head: String) -> String? {
+/// A field of a head that was read.
+package func header(_ name: String, in head: String) -> String? {
     for line in head.components(separatedBy: "\r\n").dropFirst() {
         let parts = line.split(separator: ":", maxSplits: 1)
         if parts.count == 2, parts[0].lowercased() == name {
