@@ -120,7 +120,8 @@ let package = Package(
         .target(
             name: "StoreTestKit",
             dependencies: [
-                "BlobVolume", "CSimulation", "Catalog", "ContentHashing", "Mirroring", "Replication", "StoreModel",
+                "BlobVolume", "CSimulation", "Catalog", "ContentHashing", "Mirroring", "Replication",
+                "StoreModel",
             ]
         ),
 
