@@ -16,7 +16,7 @@ struct Bench: AsyncParsableCommand {
             """,
         subcommands: [
             BenchLimits.self, BenchPut.self, BenchGet.self, BenchList.self, BenchOpen.self,
-            BenchRebuild.self, BenchMemory.self, BenchAll.self,
+            BenchRebuild.self, BenchGarbage.self, BenchMemory.self, BenchAll.self,
         ]
     )
 }
