@@ -262,7 +262,7 @@ struct GarbageService: Service {
     let logger: Logger
 
     func run() async throws {
-        guard let interval = schedule.interval else { return }
+        guard let interval = schedule.interval else { return try await gracefulShutdown() }
         var options = runner.options
         options.workShare = schedule.workShare
         let chosen = options
