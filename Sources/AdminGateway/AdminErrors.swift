@@ -56,6 +56,8 @@ enum AdminErrors {
         .noSuchAccount: 404,
         .noSuchAccessKey: 404,
         .noSuchBucket: 404,
+        .noSuchKey: 404,
+        .noSuchVersion: 404,
         .noSuchSetting: 404,
         .badDigest: 409,
         .conflict: 409,

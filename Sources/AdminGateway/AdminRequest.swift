@@ -57,6 +57,7 @@ package enum AdminEndpoint: String, CaseIterable, Hashable, Sendable {
     case garbage = "GET /admin/v1/gc"
     case runGarbage = "POST /admin/v1/gc/run"
     case volumeUsage = "GET /admin/v1/volume-usage"
+    case space = "GET /admin/v1/space"
     case retention = "GET /admin/v1/retention/{bucket}"
     case setRetention = "PUT /admin/v1/retention/{bucket}"
     case removeRetention = "DELETE /admin/v1/retention/{bucket}"

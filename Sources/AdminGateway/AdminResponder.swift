@@ -29,7 +29,7 @@ package struct AdminResponder: RequestResponder {
     private let verifier: SignatureVerifier
     private let audit: Logger
     private let logger: Logger
-    private let clock: any StoreClock
+    let clock: any StoreClock
     private let ids = RequestIDs()
 
     package init(
@@ -73,7 +73,9 @@ package struct AdminResponder: RequestResponder {
             if let argument { trace["target"] = "\(argument)" }
             let bytes = try await Self.read(body)
             trace["actor"] = "\(try await authenticate(request, bytes, isPublic: found.isPublic))"
-            let answer = try await perform(found, argument, query: request.query, bytes)
+            let answer = try await withLifeSigns(request, writer) {
+                try await perform(found, argument, query: request.query, bytes)
+            }
             if found.isChange {
                 let subject = answer.subject.merging(["outcome": "done"]) { $1 }
                 audit.notice("Administration", metadata: trace.merging(subject) { $1 })
@@ -199,6 +201,7 @@ package struct AdminResponder: RequestResponder {
         case .retention, .setRetention, .removeRetention, .applyRetention:
             Answer(body: try await performRetention(endpoint, argument ?? "", bytes, administration))
         case .volumeUsage: Answer(body: try AdminJSON.encode(await administration.volumeUsage()))
+        case .space: Answer(body: try await space(query))
         }
     }
 

@@ -2,7 +2,7 @@
 ///
 /// Accounts are named by canonical id, display name or e-mail; nil is the root account, but in lists, where it is all.
 package protocol Administration: GarbageAdministration, MirrorAdministration, RetentionAdministration,
-    ScrubAdministration, VolumeAdministration
+    ScrubAdministration, SpaceAdministration, VolumeAdministration
 {
     func status() async throws -> StatusDocument
 

@@ -32,6 +32,12 @@ package struct GarbageDocument: Codable, Hashable, Sendable {
         package var pinnedRecords: Int
         package var condemnedRecords: Int
         package var condemnedBytes: UInt64
+        /// Copies of what is in use, taken away because they belong on other volumes, each of which has a good one.
+        package var surplusRecords: Int
+        package var surplusBytes: UInt64
+        /// Such copies that stay for now.
+        package var strayRecords: Int
+        package var strayBytes: UInt64
         package var punchedBytes: UInt64
         package var removedSegments: Int
         package var removedBytes: UInt64
@@ -49,6 +55,10 @@ package struct GarbageDocument: Codable, Hashable, Sendable {
             pinnedRecords: Int,
             condemnedRecords: Int,
             condemnedBytes: UInt64,
+            surplusRecords: Int,
+            surplusBytes: UInt64,
+            strayRecords: Int,
+            strayBytes: UInt64,
             punchedBytes: UInt64,
             removedSegments: Int,
             removedBytes: UInt64,
@@ -65,6 +75,10 @@ package struct GarbageDocument: Codable, Hashable, Sendable {
             self.pinnedRecords = pinnedRecords
             self.condemnedRecords = condemnedRecords
             self.condemnedBytes = condemnedBytes
+            self.surplusRecords = surplusRecords
+            self.surplusBytes = surplusBytes
+            self.strayRecords = strayRecords
+            self.strayBytes = strayBytes
             self.punchedBytes = punchedBytes
             self.removedSegments = removedSegments
             self.removedBytes = removedBytes

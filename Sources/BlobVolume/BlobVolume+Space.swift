@@ -1,4 +1,4 @@
-internal import StoreModel
+package import StoreModel
 internal import Synchronization
 
 /// What the files of a volume take on its file system, by what it is for.
@@ -23,6 +23,18 @@ package struct VolumeUsage: Hashable, Sendable {
 }
 
 extension BlobVolume {
+    /// Bytes of the records that the index has of a payload of so many bytes, with headers and padding. Several copies
+    /// count each; a payload whose digest begins alike counts as one.
+    package func recordBytes(of digest: Digest, length: UInt64) -> UInt64 {
+        let fingerprint = LocationIndex.fingerprint(of: digest)
+        return state.withLock { state in
+            state.index.locations(of: fingerprint).reduce(0) { sum, location in
+                guard let kind = state.segments[location.segment]?.kind else { return sum }
+                return sum + RecordFormat.recordByteCount(Int(clamping: length), kind)
+            }
+        }
+    }
+
     /// Measured, not estimated: asks the file system about every segment.
     /// - Throws: `.closed`, `.inputOutput`.
     package func usage() throws(VolumeError) -> VolumeUsage {

@@ -135,11 +135,13 @@ package struct CopyCommand: Hashable, Sendable {
 
 /// What a caller may ask of the catalog.
 package enum CatalogCommand: Hashable, Sendable {
+    /// - Parameter requires: documents that must be there, in the same decision: the owner's account.
     case createBucket(
         BucketName,
         versioning: VersioningState,
         owner: String?,
-        settings: [BucketSetting] = []
+        settings: [BucketSetting] = [],
+        requires: [DocumentWrite] = []
     )
     case deleteBucket(BucketName)
     case setVersioning(BucketName, VersioningState)

@@ -6,7 +6,8 @@ extension CatalogDecider {
         -> CatalogOutcome
     {
         switch command {
-        case .createBucket(let name, let versioning, let owner, let settings):
+        case .createBucket(let name, let versioning, let owner, let settings, let requires):
+            try write(requires, &draft)
             return try createBucket(name, versioning, owner, settings, &draft)
         case .deleteBucket(let name):
             return try deleteBucket(name, &draft)

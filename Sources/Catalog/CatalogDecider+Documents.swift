@@ -14,6 +14,7 @@ extension CatalogDecider {
             case .keep: continue
             case .remove:
                 if let old {
+                    if old.space == .account { try checkOwnsNothing(old, &draft) }
                     noteRemovedRoute(old, &draft)
                     draft.remove(old)
                 }
@@ -26,6 +27,22 @@ extension CatalogDecider {
                 }
             }
         }
+    }
+
+    /// An account goes only when no bucket is its own, those among them that are being made: who makes one requires the
+    /// account in the same decision.
+    private func checkOwnsNothing(_ account: DocumentRow, _ draft: inout Draft) throws(StoreError) {
+        let id = Hex.encode(account.key)
+        let owned = buckets.values.filter { $0.owner == id }.map(\.name).sorted()
+        guard !owned.isEmpty else { return }
+        for name in owned { draft.depend(on: pending.bucketDecisions[name]) }
+        let shown =
+            owned.prefix(5).map(\.description).joined(separator: ", ") + (owned.count > 5 ? ", …" : "")
+        throw StoreError(
+            .conflict,
+            "The account owns \(owned.count) \(owned.count == 1 ? "bucket" : "buckets"): \(shown).",
+            advice: "Remove them first."
+        )
     }
 
     private func check(_ write: DocumentWrite, _ old: DocumentRow?) throws(StoreError) {

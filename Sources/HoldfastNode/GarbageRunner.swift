@@ -14,7 +14,8 @@ internal import Synchronization
 /// Garbage collection of one store: on demand and on schedule, its state kept in the catalog.
 ///
 /// Document `gc/hold` (space setting): garbage collection is on hold, and why. Its body: format 1 (1 byte), then the
-/// reason as text. It is there from a rebuild of the catalog until everything was verified and found.
+/// reason as text. It is there from a rebuild of the catalog until `verify` or an audit of the redundancy found everything.
+/// Before it is committed, the note of the rebuild in the store's directory stands for it (StoreDirectory.swift).
 /// Document `gc/last` (space job): format 1 (1 byte), outcome (1: 0 running, 1 done, 2 failed, 3 interrupted), start (8),
 /// end (8; 0 while it runs), bytes freed (8), records condemned (8), little-endian. A run that is "running" when the store
 /// is opened was cut short.
@@ -67,7 +68,7 @@ package final class GarbageRunner: GarbageAdministration {
             throw StoreError(
                 .conflict,
                 "Garbage collection is on hold: \(hold)",
-                advice: "Run holdfast verify; it ends the hold when everything is there."
+                advice: GarbageCollector.holdAdvice
             )
         }
         guard replicator.garbage.current == nil else {
@@ -236,6 +237,10 @@ package final class GarbageRunner: GarbageAdministration {
                     pinnedRecords: volume.savedCount,
                     condemnedRecords: volume.buriedCount,
                     condemnedBytes: volume.buriedBytes,
+                    surplusRecords: volume.surplusCount,
+                    surplusBytes: volume.surplusBytes,
+                    strayRecords: volume.strayCount,
+                    strayBytes: volume.strayBytes,
                     punchedBytes: volume.reclaimed.punchedBytes,
                     removedSegments: volume.reclaimed.removedSegmentCount,
                     removedBytes: volume.reclaimed.removedFileBytes,
@@ -257,7 +262,7 @@ struct GarbageService: Service {
     let logger: Logger
 
     func run() async throws {
-        guard let interval = schedule.interval else { return }
+        guard let interval = schedule.interval else { return try await gracefulShutdown() }
         var options = runner.options
         options.workShare = schedule.workShare
         let chosen = options
@@ -307,6 +312,12 @@ extension GarbageRunner {
                 "Payload records that were condemned, over all volumes.", totals.buriedRecords
             ),
             ("holdfast_gc_condemned_bytes_total", "Bytes of those records.", totals.buriedBytes),
+            (
+                "holdfast_gc_surplus_records_total",
+                "Surplus copies that were taken away: their chunks belong on other volumes and are good there.",
+                totals.surplusRecords
+            ),
+            ("holdfast_gc_surplus_bytes_total", "Bytes of those records.", totals.surplusBytes),
             ("holdfast_gc_punched_bytes_total", "Bytes given back as holes.", totals.punchedBytes),
             (
                 "holdfast_gc_removed_bytes_total", "Bytes of segments that were removed.",

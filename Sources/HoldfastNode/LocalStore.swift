@@ -92,7 +92,9 @@ package final class LocalStore: Sendable {
             findings.note(finding)
             scrubs.note(finding)
         }
-        garbage = GarbageRunner(replicator, logger: logger)
+        let garbage = GarbageRunner(replicator, logger: logger)
+        self.garbage = garbage
+        scrubs.whenAuditIsClean { try await garbage.endHold() }
         maintenance = Task {
             async let uploads: Void = objects.maintainUploads()
             async let ledger: Void = Self.keepLedger(findings, replicator)
@@ -132,6 +134,7 @@ package final class LocalStore: Sendable {
                     volumes: volumes,
                     catalog: catalog,
                     mustRebuildCatalog: false,
+                    willRebuild: { try directory.noteRebuild() },
                     clock: SystemClock(),
                     random: SystemRandom(),
                     timers: SystemTimers(),
@@ -140,6 +143,7 @@ package final class LocalStore: Sendable {
                     inspector: { await place.directory.inspect($0) }
                 )
                 report.didRebuildCatalog = didRebuild || isNew
+                let wasRebuilt = try directory.hasRebuildNote
                 let store = LocalStore(
                     path: directory.path,
                     configuration: configuration,
@@ -152,7 +156,7 @@ package final class LocalStore: Sendable {
                     mirrorAuthorityFile: options.mirrorAuthorityFile,
                     logger: options.logger
                 )
-                await store.beginGarbage()
+                await store.beginGarbage(wasRebuilt: wasRebuilt, directory)
                 return store
             } catch {
                 try? catalog.close()
@@ -164,10 +168,12 @@ package final class LocalStore: Sendable {
         }
     }
 
-    /// A hold that can't be written down is kept in memory; the store serves all the same.
-    private func beginGarbage() async {
+    /// A hold that can't be written down is kept in memory; the store serves all the same. The note of a rebuild goes
+    /// only when the hold is committed: a crash in between leaves one of them.
+    private func beginGarbage(wasRebuilt: Bool, _ directory: StoreDirectory) async {
         do {
-            try await garbage.begin(didRebuildCatalog: openReport.didRebuildCatalog)
+            try await garbage.begin(didRebuildCatalog: wasRebuilt)
+            if wasRebuilt { try directory.clearRebuildNote() }
         } catch {
             logger.warning("The state of garbage collection can't be read.", metadata: ["error": "\(error)"])
             replicator.garbage.hold =

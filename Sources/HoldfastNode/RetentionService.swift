@@ -37,7 +37,7 @@ final class RetentionService: Service {
     }
 
     func run() async throws {
-        guard let interval = schedule.interval else { return }
+        guard let interval = schedule.interval else { return try await gracefulShutdown() }
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 await self.pass()

@@ -1,3 +1,4 @@
+package import BlobVolume
 package import Logging
 package import ObjectService
 package import S3Gateway
@@ -23,6 +24,8 @@ package struct ServerConfiguration: Sendable {
     package var scrub = ScrubConfiguration()
     package var bucketLogs = BucketLogs.Configuration()
     package var garbage = GarbageSchedule()
+    /// How the volumes are opened: their watermarks.
+    package var volume = VolumeOptions()
     package var retention = RetentionSchedule()
     package var limits = ServerLimits.standard
     package var tls: TLSFiles?

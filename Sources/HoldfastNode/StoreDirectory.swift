@@ -12,6 +12,7 @@ internal import StoreModel
 ///     lock                    the process that has the store
 ///     master.key              MasterKeyFile.swift
 ///     catalog/catalog.sqlite  the index: can be lost, is rebuilt from the replicas
+///     catalog/rebuilt         it was thrown away, and garbage collection is not on hold for that yet
 ///     volumes/1, 2, 3         the volumes, by default
 package struct StoreDirectory: Sendable {
     package let path: String
@@ -194,17 +195,59 @@ package struct StoreDirectory: Sendable {
         }
         let file = path + "/catalog/catalog.sqlite"
         let existed = FileManager.default.fileExists(atPath: file)
+        if mustReset || !existed { try noteRebuild() }
         do throws(CatalogError) {
             if mustReset { try SQLiteCatalog.remove(at: file) }
             do throws(CatalogError) {
                 return (try SQLiteCatalog(path: file), mustReset || !existed)
             } catch {
                 guard error.needsRebuild else { throw error }
-                try SQLiteCatalog.remove(at: file)
-                return (try SQLiteCatalog(path: file), true)
             }
         } catch {
             throw error.storeError
+        }
+        try noteRebuild()
+        do throws(CatalogError) {
+            try SQLiteCatalog.remove(at: file)
+            return (try SQLiteCatalog(path: file), true)
+        } catch {
+            throw error.storeError
+        }
+    }
+
+    private static let rebuildNote = "catalog/rebuilt"
+
+    /// Notes, durably, that the index is about to be made anew: whatever happens from here on, garbage collection will be
+    /// on hold. Before the index, because a crash must not leave a new one that nobody suspects.
+    func noteRebuild() throws(StoreError) {
+        do throws(DiskError) {
+            if try disk.exists(Self.rebuildNote) { return try disk.syncDirectory("catalog") }
+            let file = try disk.open(Self.rebuildNote, .create)
+            file.close()
+            try disk.syncDirectory("catalog")
+            try disk.syncDirectory("")
+        } catch {
+            throw StoreError(.inputOutput, "The catalog's directory can't be written.", cause: error)
+        }
+    }
+
+    /// Whether the index was made anew and the hold on garbage collection is not committed yet.
+    var hasRebuildNote: Bool {
+        get throws(StoreError) {
+            do throws(DiskError) {
+                return try disk.exists(Self.rebuildNote)
+            } catch {
+                throw StoreError(.inputOutput, "The catalog's directory can't be read.", cause: error)
+            }
+        }
+    }
+
+    func clearRebuildNote() throws(StoreError) {
+        do throws(DiskError) {
+            try disk.remove(Self.rebuildNote)
+            try disk.syncDirectory("catalog")
+        } catch {
+            throw StoreError(.inputOutput, "The catalog's directory can't be written.", cause: error)
         }
     }
 }

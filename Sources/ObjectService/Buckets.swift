@@ -2,11 +2,13 @@ package import Catalog
 package import StoreModel
 
 extension ObjectStore {
-    /// - Throws: `.bucketAlreadyExists`.
+    /// - Parameter isOwnerAccount: whether `owner` is the id of an account, which must be there at the moment of the decision.
+    /// - Throws: `.bucketAlreadyExists`, `.accessDenied` when the owner's account is gone.
     package func createBucket(
         _ name: BucketName,
         versioning: VersioningState = .enabled,
         owner: String? = nil,
+        isOwnerAccount: Bool = false,
         settings: [BucketSetting] = [],
         operation: OperationID? = nil
     ) async throws -> BucketRow {
@@ -14,7 +16,8 @@ extension ObjectStore {
             name,
             versioning: versioning,
             owner: owner,
-            settings: settings
+            settings: settings,
+            requires: isOwnerAccount ? owner.flatMap(Hex.decode).map { [AccountRow.presence($0)] } ?? [] : []
         )
         return try await commit(command, operation: operation).madeBucket()
     }

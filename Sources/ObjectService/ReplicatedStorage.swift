@@ -58,6 +58,13 @@ package protocol ReplicatedStorage: Sendable {
 
     func status() async throws -> StorageStatus
 
+    /// Bytes of all records that hold a payload, on all volumes that can be asked, with headers and padding. Asks the
+    /// indexes of the volumes; touches no disk.
+    func physicalBytes(of digest: Digest, length: UInt64) -> UInt64
+
+    /// Of the catalog's snapshots, which no row names.
+    var snapshotManifests: [ManifestReference] { get }
+
     /// Keeps from garbage collection what is about to be looked up, as long as the hold lives. Taken before the look.
     func hold() -> (any StorageHold)?
 

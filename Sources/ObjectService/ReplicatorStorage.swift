@@ -91,6 +91,12 @@ extension ManifestHold: StorageHold {}
 
 extension Replicator {
     package func hold() -> (any StorageHold)? { newHold() }
+
+    package func physicalBytes(of digest: Digest, length: UInt64) -> UInt64 {
+        volumes.present.reduce(0) { sum, index in
+            sum + (volumes.usableReplica(index)?.recordBytes(of: digest, length: length) ?? 0)
+        }
+    }
     package func checkRoom(for byteCount: UInt64?) throws { try checkHeadroom(for: byteCount) }
 }
 

@@ -78,10 +78,13 @@ extension CommitPipeline {
     }
 
     /// Brings the index to the state of the log, then takes commands.
-    /// - Parameter importSnapshot: fills the empty index from the snapshot that the log starts after.
+    /// - Parameters:
+    ///   - willRebuild: called before an index that is not good is thrown away.
+    ///   - importSnapshot: fills the empty index from the snapshot that the log starts after.
     /// - Returns: whether the index had to be built anew.
     func openCatalog(
         mustRebuild: Bool,
+        willRebuild: () throws -> Void,
         importSnapshot: (SnapshotNote) async throws -> Void
     ) async throws -> Bool {
         let committed = withState { $0.machine.committedSequence }
@@ -91,6 +94,7 @@ extension CommitPipeline {
             rebuilds = try await !isOnChain(catalog.applied.position, base: base, committed: committed)
         }
         if rebuilds {
+            try willRebuild()
             try catalogCall { () throws(CatalogError) in try catalog.reset() }
             if base != .origin { try await startFromSnapshot(base, committed, importSnapshot) }
         }
@@ -98,7 +102,11 @@ extension CommitPipeline {
             try await replay(through: committed)
         } catch let error as CatalogError where error.needsRebuild && !rebuilds {
             logger.warning("The catalog's index is rebuilt.", metadata: ["reason": "\(error)"])
-            return try await openCatalog(mustRebuild: true, importSnapshot: importSnapshot)
+            return try await openCatalog(
+                mustRebuild: true,
+                willRebuild: willRebuild,
+                importSnapshot: importSnapshot
+            )
         } catch let error as CatalogError {
             throw error.storeError
         }

@@ -54,6 +54,13 @@ package struct GarbageReport: Hashable, Sendable {
         /// Dead, with durable tombstones.
         package var buriedCount = 0
         package var buriedBytes: UInt64 = 0
+        /// Copies of what is alive that don't belong here, taken away (in a dry run: that would be) because every volume
+        /// where they belong has a good one.
+        package var surplusCount = 0
+        package var surplusBytes: UInt64 = 0
+        /// Such copies that stay: one is missing or not good where they belong, or they are young or asked for.
+        package var strayCount = 0
+        package var strayBytes: UInt64 = 0
         package var reclaimed = ReclaimedSpace()
         package var quarantineDropped: [String] = []
         /// Why the volume was not swept, or not to the end.
@@ -95,6 +102,8 @@ package final class GarbageCollector: Sendable {
         package var failures: UInt64 = 0
         package var buriedRecords: UInt64 = 0
         package var buriedBytes: UInt64 = 0
+        package var surplusRecords: UInt64 = 0
+        package var surplusBytes: UInt64 = 0
         package var punchedBytes: UInt64 = 0
         package var removedFileBytes: UInt64 = 0
         package var movedBytes: UInt64 = 0
@@ -111,6 +120,9 @@ package final class GarbageCollector: Sendable {
     private let state = Mutex(State())
 
     package init() {}
+
+    package static let holdAdvice =
+        "Run holdfast verify, or holdfast scrub start --kind audit --wait: it ends the hold when everything is there."
 
     /// The run that is under way.
     package var current: GarbageReport? { state.withLock { $0.current } }
@@ -153,6 +165,8 @@ package final class GarbageCollector: Sendable {
                 for volume in report.volumes {
                     state.totals.buriedRecords += UInt64(volume.buriedCount)
                     state.totals.buriedBytes += volume.buriedBytes
+                    state.totals.surplusRecords += UInt64(volume.surplusCount)
+                    state.totals.surplusBytes += volume.surplusBytes
                     state.totals.punchedBytes += volume.reclaimed.punchedBytes
                     state.totals.removedFileBytes += volume.reclaimed.removedFileBytes
                     state.totals.movedBytes += volume.reclaimed.movedBytes

@@ -167,6 +167,10 @@ package final class LocalReplica: Replica {
 
     package func presence(of digest: Digest) -> RecordPresence { volume.indexedPresence(of: digest) }
 
+    package func recordBytes(of digest: Digest, length: UInt64) -> UInt64 {
+        volume.recordBytes(of: digest, length: length)
+    }
+
     package func confirmPresence(of digest: Digest, completion: @escaping ReplicaCompletion<RecordPresence>) {
         perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in volume.presence(of: digest)
         }

@@ -55,7 +55,9 @@ package protocol Replica: AnyObject, Sendable {
     func repair(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
     /// What the index says, without touching the disk; it may be wrong about digests that begin alike.
     func presence(of digest: Digest) -> RecordPresence
-    /// The same, confirmed by the copy's header on the disk.
+    /// Bytes of the records that hold it, with headers and padding, by the index.
+    func recordBytes(of digest: Digest, length: UInt64) -> UInt64
+    /// The same as `presence`, confirmed by the copy's header on the disk.
     func confirmPresence(of digest: Digest, completion: @escaping ReplicaCompletion<RecordPresence>)
 
     func logReport(completion: @escaping ReplicaCompletion<ReplicaLogReport>)

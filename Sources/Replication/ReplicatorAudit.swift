@@ -1,5 +1,5 @@
 internal import BlobVolume
-package import StoreModel
+internal import StoreModel
 internal import Synchronization
 
 /// Looking, without changing anything, whether everything alive has its copies: what is asked before a volume is removed,
@@ -137,24 +137,5 @@ extension Replicator {
             }
         }
         return findings
-    }
-
-    /// Whether a copy is no longer needed where it is: the chunk belongs elsewhere, and every volume where it belongs has
-    /// a durable copy that verifies now. What may be taken away by whoever collects garbage; asked again right before.
-    package func isSurplus(_ digest: Digest, on volume: VolumeID) async -> Bool {
-        guard let index = volumes.index(of: volume) else { return false }
-        let roster = volumes.roster
-        let places = roster.placementIndices(for: digest)
-        guard !places.contains(index), places.count >= quorum.replicaCount else { return false }
-        for place in places {
-            guard let replica = volumes.usableReplica(place),
-                case .success(.synced) = await call(
-                    replica,
-                    { $0.confirmPresence(of: digest, completion: $1) }
-                ),
-                case .success = await call(replica, { $0.verify(digest, strict: false, completion: $1) })
-            else { return false }
-        }
-        return volumes.placementVersion == roster.version
     }
 }

@@ -1,10 +1,11 @@
 package import BlobVolume
-internal import Catalog
+package import Catalog
 internal import Logging
 internal import StoreModel
 internal import Synchronization
 
-/// Garbage collection: mark from the catalog, sweep each volume against what was marked.
+/// Garbage collection: mark from the catalog, sweep each volume against what was marked. Copies of what is alive that stand
+/// where they don't belong: ReplicatorSurplus.swift.
 ///
 /// Why a mark finds everything that is alive, although the catalog changes while it is walked:
 /// 1. The run begins in the gate: from then on whatever anybody pins (every payload that is written or found to be there
@@ -27,7 +28,7 @@ extension Replicator {
             throw StoreError(
                 .conflict,
                 "Garbage collection is on hold: \(hold)",
-                advice: "Run holdfast verify; it ends the hold when everything is there."
+                advice: GarbageCollector.holdAdvice
             )
         }
         guard pipeline.gate.beginRun() else {
@@ -81,8 +82,14 @@ extension Replicator {
         }
     }
 
+    /// What the catalog's snapshots are made of, which no row names.
+    package var snapshotManifests: [ManifestReference] { catalog.applied.snapshots.map(\.manifest) }
+
     /// Keeps what is about to be looked up from garbage collection.
     package func newHold() -> ManifestHold { ManifestHold(pipeline.gate) }
+
+    /// Chunks that uploads under way keep from garbage collection.
+    package var pinnedChunkCount: Int { pipeline.gate.pinCount }
 
     func sweptReplica(_ index: Int) -> (any SweptReplica)? {
         volumes.usableReplica(index) as? any SweptReplica
@@ -139,6 +146,9 @@ extension Replicator {
             let fingerprint = digest.words.0
             return live.covers(fingerprint) && !live.contains(fingerprint)
         }
+
+        /// Whether this set says anything of it.
+        func covers(_ digest: Digest) -> Bool { live.covers(digest.words.0) }
     }
 
     private func sweep(
@@ -174,12 +184,26 @@ extension Replicator {
     ) async throws {
         let gate = pipeline.gate
         let start = ContinuousClock.now
-        let found = try await step(replica) { volume throws(VolumeError) in
-            try volume.garbageCandidates(in: number, before: .everything) { !live.isDead($0) }
+        let roster = volumes.roster
+        let mayHaveSurplus = roster.mayHaveSurplus(index)
+        let candidates = try await step(replica) { volume throws(VolumeError) in
+            try volume.garbageCandidates(in: number, before: .everything) { digest in
+                if live.isDead(digest) { return false }
+                guard mayHaveSurplus, live.covers(digest) else { return true }
+                return roster.placementIndices(for: digest).contains(index)
+            }
         }
-        guard !found.isEmpty else { return try await rest(after: ContinuousClock.now - start, options) }
+        guard !candidates.isEmpty else { return try await rest(after: ContinuousClock.now - start, options) }
         let isLog = try await step(replica) { volume throws(VolumeError) in volume.isLogSegment(number) }
         let end = isLog ? horizon.log : horizon.bulk
+        let found = candidates.filter { live.isDead($0.digest) }
+        let strays = candidates.filter { !live.isDead($0.digest) }
+        try await sweepSurplus(strays.filter { $0.location < end }, on: index, replica, options)
+        let young = strays.filter { $0.location >= end }
+        garbage.update(index) { report in
+            report.strayCount += young.count
+            report.strayBytes += young.reduce(0) { $0 + $1.recordByteCount }
+        }
         let old = found.filter { $0.location < end }
         garbage.update(index) { report in
             report.deadCount += old.count
@@ -212,13 +236,7 @@ extension Replicator {
                 try volume.bury(withdrawn)
                 return withdrawn
             }
-            guard let buried else {
-                throw StoreError(
-                    .overloaded,
-                    "More was uploaded during the run than it can keep track of, or the store closes.",
-                    advice: "The next run goes on where this one ended."
-                )
-            }
+            guard let buried else { throw Self.gateClosed }
             garbage.update(index) { report in
                 report.savedCount += group.count - buried.count
                 report.buriedCount += buried.count
@@ -230,6 +248,12 @@ extension Replicator {
             stepStart = .now
         }
     }
+
+    static let gateClosed = StoreError(
+        .overloaded,
+        "More was uploaded during the run than it can keep track of, or the store closes.",
+        advice: "The next run goes on where this one ended."
+    )
 
     // MARK: Space
 

@@ -6,13 +6,16 @@ internal import Synchronization
 
 extension Replicator {
     /// Opens the replicated store over volumes that are open: recovers the commit log, brings the index to its state.
-    /// - Parameter opener: opens a volume that was absent, should it appear while the store is open.
+    /// - Parameters:
+    ///   - willRebuild: called before the index is thrown away, to be built anew.
+    ///   - opener: opens a volume that was absent, should it appear while the store is open.
     /// - Throws: `StoreError` with `.notEnoughReplicas` when no log can be chosen, and says why.
     package static func open(
         _ configuration: Configuration,
         volumes: VolumeSet,
         catalog: any CatalogStore,
         mustRebuildCatalog: Bool,
+        willRebuild: () throws -> Void = {},
         clock: any StoreClock,
         random: any RandomSource,
         timers: any Timers,
@@ -46,7 +49,10 @@ extension Replicator {
         }
         do {
             try await pipeline.recover(try await replicator.reports())
-            let didRebuild = try await pipeline.openCatalog(mustRebuild: mustRebuildCatalog) { note in
+            let didRebuild = try await pipeline.openCatalog(
+                mustRebuild: mustRebuildCatalog,
+                willRebuild: willRebuild
+            ) { note in
                 try await replicator.importSnapshot(note)
             }
             try await replicator.openLayout()

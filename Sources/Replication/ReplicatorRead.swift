@@ -171,6 +171,8 @@ extension Replicator {
             // The volume is behind; it is caught up when it has room again.
             break
         case .notFound:
+            // A surplus copy that garbage collection has just taken away is not missed.
+            guard placementIndices(for: digest).contains(index) else { return }
             noteMissing(digest, on: index, foundBy: source)
         case .overloaded:
             // It says something about the volume's queue; about the copy only when that was to be written.

@@ -68,6 +68,9 @@ package final class VolumeRoster: Sendable {
         return placement.volumes(for: digest, without: without).compactMap { indexByPlace[$0] }
     }
 
+    /// Whether a volume may have copies that don't belong on it.
+    func mayHaveSurplus(_ index: Int) -> Bool { placement != nil || !placed.contains(index) }
+
     /// Volumes that are there or should be.
     var present: [Int] { slots.indices.filter { !slots[$0].isRemoved } }
 

@@ -209,6 +209,12 @@ package final class VolumeSet: Sendable {
         }
     }
 
+    /// Runs `body`, which must not wait, while nothing can change where chunks belong.
+    /// - Returns: nil when that is not as it was in the roster of `version`.
+    func whilePlaced<Value: Sendable>(as version: UInt64, _ body: () -> Value) -> Value? {
+        state.withLock { _ in roster.version == version ? body() : nil }
+    }
+
     /// Nobody is admitted from here on.
     func closeAdmission() { state.withLock { $0.isClosed = true } }
 

@@ -9,16 +9,20 @@ struct AdminSocketClient: Administration {
     /// A socket that an owner of the store made; whoever can reach it may use it.
     private let directory: String
 
-    private static let timeLimit = Duration.seconds(120)
+    /// How long a server may be silent. While it works on something long it gives signs of life, a few in this time.
+    private static let silenceMax = Duration.seconds(120)
+    private static let lifeSignInterval = 10_000
+    private let silenceMax: Duration
     private static let answerSizeMax = 64 << 20
 
     /// - Returns: nil when no server listens there.
-    init?(storePath: String) {
+    init?(storePath: String, silenceMax: Duration = Self.silenceMax) {
         guard let descriptor = try? LocalSocket.connect(directory: storePath, name: ServerSocket.name) else {
             return nil
         }
         close(descriptor)
         directory = storePath
+        self.silenceMax = silenceMax
     }
 
     // MARK: Calls
@@ -107,12 +111,13 @@ struct AdminSocketClient: Administration {
         _ path: String,
         _ body: [UInt8]
     ) async throws -> Document {
-        let connection = try Connection(directory, isChange: method != "GET", timeLimit: Self.timeLimit)
+        let connection = try Connection(directory, isChange: method != "GET", silenceMax: silenceMax)
         defer { connection.close() }
         let head = """
             \(method) /admin/v1/\(path) HTTP/1.1\r
             Host: localhost\r
             Connection: close\r
+            Holdfast-Life-Signs: \(Self.lifeSignInterval)\r
             Content-Length: \(body.count)\r
             \r
 
@@ -144,9 +149,9 @@ struct AdminSocketClient: Administration {
 private struct Connection {
     private let descriptor: CInt
     private let isChange: Bool
-    private let end: ContinuousClock.Instant
+    private let silenceMax: Duration
 
-    init(_ directory: String, isChange: Bool, timeLimit: Duration) throws {
+    init(_ directory: String, isChange: Bool, silenceMax: Duration) throws {
         do {
             descriptor = try LocalSocket.connect(directory: directory, name: ServerSocket.name)
         } catch {
@@ -157,13 +162,14 @@ private struct Connection {
             )
         }
         self.isChange = isChange
-        end = .now + timeLimit
+        self.silenceMax = silenceMax
     }
 
     func close() { Foundation.close(descriptor) }
 
     func send(_ bytes: [UInt8]) async throws {
         var rest = bytes[...]
+        let end = ContinuousClock.now + silenceMax
         while !rest.isEmpty {
             // A server that went away is an error here, no signal.
             let count = rest.withUnsafeBytes {
@@ -172,7 +178,7 @@ private struct Connection {
             if count > 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EAGAIN || errno == EINTR {
-                try wait(for: POLLOUT)
+                try wait(for: POLLOUT, until: end)
             } else if errno == EPIPE || errno == ECONNRESET {
                 // It has answered before it read everything, or has gone: reading tells.
                 return
@@ -185,14 +191,16 @@ private struct Connection {
     func receiveAll(countMax: Int) async throws -> [UInt8] {
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        var end = ContinuousClock.now + silenceMax
         while bytes.count <= countMax {
             let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
             if count > 0 {
                 bytes += buffer[..<count]
+                end = .now + silenceMax
             } else if count == 0 {
                 return bytes
             } else if errno == EAGAIN || errno == EINTR {
-                try wait(for: POLLIN)
+                try wait(for: POLLIN, until: end)
             } else {
                 throw lost(errno)
             }
@@ -200,12 +208,12 @@ private struct Connection {
         throw StoreError(.internalFault, "The server's answer is too long.")
     }
 
-    private func wait(for event: CInt) throws {
+    private func wait(for event: CInt, until end: ContinuousClock.Instant) throws {
         try Task.checkCancellation()
         guard ContinuousClock.now < end else {
             throw StoreError(
                 isChange ? .outcomeUnknown : .deadlineExceeded,
-                "The server that holds the store does not answer.",
+                "The server that holds the store gave no sign of life for \(silenceMax).",
                 advice: "Its log may tell why."
             )
         }
@@ -221,7 +229,7 @@ private struct Connection {
     }
 }
 
-/// An answer as the admin API gives it: with its length.
+/// An answer as the admin API gives it: with its length, behind any number of signs of life.
 struct HTTPAnswer {
     let status: Int
     let body: [UInt8]
@@ -229,8 +237,12 @@ struct HTTPAnswer {
     init(_ bytes: [UInt8]) throws(StoreError) {
         let fault = StoreError(.internalFault, "The server's answer is no HTTP, or was cut short.")
         let separator = [UInt8]("\r\n\r\n".utf8)
-        guard let split = bytes.firstRange(of: separator) else { throw fault }
-        let lines = String(decoding: bytes[..<split.lowerBound], as: UTF8.self)
+        var rest = bytes[...]
+        while rest.starts(with: "HTTP/1.1 1".utf8), let sign = rest.firstRange(of: separator) {
+            rest = rest[sign.upperBound...]
+        }
+        guard let split = rest.firstRange(of: separator) else { throw fault }
+        let lines = String(decoding: rest[..<split.lowerBound], as: UTF8.self)
             .split(separator: "\r\n", omittingEmptySubsequences: false)
         let statusLine = lines[0].split(separator: " ")
         guard statusLine.count >= 2, statusLine[0].hasPrefix("HTTP/1."), let status = Int(statusLine[1])
@@ -241,7 +253,7 @@ struct HTTPAnswer {
             else { continue }
             length = Int(line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces))
         }
-        let body = bytes[split.upperBound...]
+        let body = rest[split.upperBound...]
         guard let length, body.count == length else { throw fault }
         self.status = status
         self.body = [UInt8](body)

@@ -182,6 +182,7 @@ struct ServerConfigurationFile: Decodable {
         try limits?.apply(to: &configuration.limits)
         try scrub?.apply(to: &configuration.scrub)
         try gc?.apply(to: &configuration.garbage)
+        try gc?.apply(to: &configuration.volume)
         try retention?.apply(to: &configuration.retention)
         return configuration
     }

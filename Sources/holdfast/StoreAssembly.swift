@@ -37,9 +37,12 @@ final class StoreAssembly: Sendable {
     }
 
     /// A store to be served.
-    static func openStore(_ location: StoreLocation, logger: Logger) async throws -> LocalStore {
+    static func openStore(_ location: StoreLocation, _ volume: VolumeOptions, logger: Logger) async throws
+        -> LocalStore
+    {
         var options = options(location)
         options.logger = logger
+        options.volume = volume
         return try await LocalStore.open(location.path, options)
     }
 

@@ -31,7 +31,7 @@ struct ReferenceModel {
     /// - Parameter id: what a new version gets.
     mutating func perform(_ command: CatalogCommand, id: VersionID) -> Result<Effect, Failure> {
         switch command {
-        case .createBucket(let name, let versioning, _, _):
+        case .createBucket(let name, let versioning, _, _, _):
             guard buckets[name] == nil else { return .failure(.init(.bucketAlreadyExists)) }
             buckets[name] = Bucket(versioning: versioning)
             return .success(Effect())

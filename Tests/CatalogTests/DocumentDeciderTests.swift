@@ -76,6 +76,47 @@ import Testing
         DocumentWrite(space: .account, key: [key], expectation: expectation, body: body)
     }
 
+    @Test func anAccountThatOwnsABucketStaysAndABucketNeedsItsOwner() throws {
+        let fixture = try Fixture()
+        let key = [UInt8](repeating: 0xAB, count: 32)
+        let id = String(repeating: "ab", count: 32)
+        let removal = CatalogCommand.documents([
+            DocumentWrite(
+                space: .account,
+                key: key,
+                expectation: .present,
+                body: nil,
+                refusal: .noSuchAccount
+            )
+        ])
+        func bucket(_ name: String) throws -> CatalogCommand {
+            .createBucket(
+                try BucketName(name),
+                versioning: .off,
+                owner: id,
+                requires: [
+                    DocumentWrite(
+                        space: .account,
+                        key: key,
+                        expectation: .present,
+                        change: .keep,
+                        refusal: .accessDenied
+                    )
+                ]
+            )
+        }
+        #expect(try fixture.refusal(bucket("early")) == .accessDenied)
+        try fixture.run(.documents([DocumentWrite(space: .account, key: key, body: [1])]))
+        // Decided, and applied to nothing yet: the next decision sees it all the same.
+        let made = try fixture.decide(try bucket("owned"))
+        #expect(fixture.refusal(removal) == .conflict)
+        fixture.index.apply(try #require(made.entry))
+        #expect(fixture.refusal(removal) == .conflict)
+        try fixture.run(.deleteBucket(try BucketName("owned")))
+        _ = try fixture.decide(removal)
+        #expect(try fixture.refusal(bucket("late")) == .accessDenied)
+    }
+
     @Test func writesAreDoneTogetherOrNotAtAll() throws {
         let fixture = try Fixture()
         try fixture.run(.documents([write(1, [1], .absent), write(2, [2], .absent)]))

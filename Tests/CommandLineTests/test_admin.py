@@ -17,6 +17,9 @@ import sys
 import unittest
 import urllib.parse
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "ClientTests"))
+
+import sigv4
 from support import Exit, StoreTestCase, can_drop_privileges, poll
 
 ROOT_KEY, ROOT_SECRET = "HOLDFASTROOTKEY00001", "root/secret+with=signs0123456789abcdefgh"
@@ -226,6 +229,39 @@ class Socket(ServedTestCase):
         self.assertNotIn("volumes", done.stdout)
         poll(lambda: any("uid=65534" in line.get("remote", "") for line in self.lines()), "a log line")
         self.assertEqual(self.ask("GET", "/admin/v1/status").status, 200)
+
+
+class LongJobs(ServedTestCase):
+    def test_who_asks_for_signs_of_life_gets_them(self):
+        # 600 versions that retention drops at 500 a second: more than a second of work.
+        host, port = self.address.removeprefix("http://").rsplit(":", 1)
+        service = sigv4.Service((host, int(port)), sigv4.Signer(ROOT_KEY, ROOT_SECRET))
+        for number in range(602):
+            self.assertEqual(service.request("PUT", "/models/k", body=b"%d" % number).status, 200)
+        self.do("retention", "set", "models", "--keep-last", "0")
+        body = b'{"dryRun":false}'
+        head = (
+            f"POST /admin/v1/retention/models/apply HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Holdfast-Life-Signs: 100\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(60)
+        connection.connect(os.fspath(self.socket))
+        connection.sendall(head.encode() + body)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        connection.close()
+        self.assertTrue(received.startswith(b"HTTP/1.1 102 Processing\r\n\r\n"), received[:200])
+        *signs, answer = received.split(b"HTTP/1.1 ")[1:]
+        self.assertTrue(all(sign.startswith(b"102 ") for sign in signs))
+        self.assertTrue(answer.startswith(b"200 "), answer[:200])
+        self.assertEqual(json.loads(answer.partition(b"\r\n\r\n")[2])["dropped"], 601)
+        # Others are not given what they may not understand.
+        connection = LocalConnection(self.socket)
+        connection.request("GET", "/admin/v1/space")
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
 
 
 class Signed(ServedTestCase):

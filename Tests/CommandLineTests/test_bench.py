@@ -46,6 +46,11 @@ class Bench(StoreTestCase):
         (memory,) = self.measure("memory", "--records", "20", "--size", "2M", "--concurrency", "4")
         self.assertEqual(memory["unit"], "bytes")
 
+    def test_garbage_collection(self):
+        (figure,) = self.measure("gc", "--chunks", "300")
+        self.assertEqual(figure["unit"], "seconds")
+        self.assertGreaterEqual(figure["operations"], 300)
+
     def test_all_of_it_for_people(self):
         outcome = self.do("bench", "all", "--scale", "0.001", "--directory", self.directory)
         self.assertIn("group-commit", self.do("bench", "put", "--help").text.replace("group commit", "group-commit"))

@@ -96,6 +96,101 @@ class Collection(GarbageCase):
         self.do("verify")
         self.assertEqual(self.collect()["outcome"], "done")
 
+    def test_a_clean_audit_ends_the_hold_and_one_that_finds_something_does_not(self):
+        content = random_bytes(1 << 20, 4)
+        self.put("models/a", content)
+        self.do("rebuild-catalog")
+        away = self.volumes[1].with_name("away")
+        self.volumes[1].rename(away)
+        self.run_program("scrub", "start", "--kind", "audit", "--wait")
+        self.refuse(Exit.CONFLICT, "gc", "run", "--wait")
+        away.rename(self.volumes[1])
+        self.do("verify", "models/a")
+        self.refuse(Exit.CONFLICT, "gc", "run", "--wait")
+        self.do("scrub", "start", "--kind", "audit", "--wait")
+        self.assertIsNone(self.do("gc", "status", "--json").json.get("hold"))
+        self.assertEqual(self.collect()["outcome"], "done")
+        self.assertEqual(self.content("models/a"), content)
+
+    def test_the_hold_survives_a_crash_at_any_call_of_the_rebuild(self):
+        self.put("models/a", random_bytes(300_000, 4))
+        pristine = self.directory / "pristine"
+        KilledCollection.copy(self.store, pristine)
+        points = [("before", 0)]
+        while points:
+            when, at = points.pop()
+            KilledCollection.copy(pristine, self.store)
+            count = self.directory / "count"
+            count.unlink(missing_ok=True)
+            outcome = self.run_program(
+                "rebuild-catalog",
+                env={
+                    "LD_PRELOAD": str(library), "KILLPOINTS_ROOT": str(self.store), "KILLPOINTS_AT": str(at),
+                    "KILLPOINTS_WHEN": when, "KILLPOINTS_COUNT": str(count), "SWIFT_BACKTRACE": "enable=no",
+                },
+            )
+            self.assertIn(outcome.code, (Exit.DONE, -signal.SIGKILL), outcome)
+            if at == 0:
+                total = int(count.read_text())
+                step = 1 if IS_LONG else max(1, total // 6)
+                points = [("after", place) for place in range(random.Random(SEED).randrange(step) + 1, total + 1, step)]
+                self.assertGreater(total, 3)
+            # Either the old index is there still, or the new one is under suspicion.
+            hold = self.do("gc", "status", "--json").json.get("hold")
+            names = subprocess.run(["ls", self.store / "catalog"], capture_output=True, text=True).stdout
+            if hold is None:
+                self.assertEqual(outcome.code, -signal.SIGKILL, f"HOLDFAST_SEED={SEED} {when}:{at}")
+                self.assertNotIn("rebuilt", names)
+                self.assertLess(at, total // 2 + 1, f"HOLDFAST_SEED={SEED} {when}:{at}")
+            else:
+                self.refuse(Exit.CONFLICT, "gc", "run", "--wait")
+
+    def test_du_says_what_each_part_of_the_store_takes(self):
+        # Contents of one chunk each, so that the sums are plain: 200,000 bytes shared, 150,000 and 90,000 alone.
+        shared, first, second = (random_bytes(size, 40 + size) for size in (200_000, 150_000, 90_000))
+        old = self.put("models/a/x", first)
+        self.put("models/a/x", shared)
+        self.put("models/a/y", shared)
+        self.put("models/b/z", second)
+        self.do("bucket", "create", "other")
+        self.put("other/copy", shared)
+
+        def space(*arguments):
+            return self.do("du", *arguments, "--json").json
+
+        def sums(figures):
+            return tuple(figures[name] for name in ("logicalBytes", "uniqueBytes", "sharedBytes"))
+
+        buckets = space("--by", "bucket")
+        self.assertEqual(sums(buckets["total"]), (840_000, 440_000, 0))
+        self.assertEqual(
+            [(row["name"], sums(row["space"])) for row in buckets["rows"]],
+            [("models", (640_000, 240_000, 200_000)), ("other", (200_000, 0, 200_000))],
+        )
+        physical = buckets["total"]["physicalBytes"]
+        self.assertTrue(3 * 440_000 <= physical <= 3 * (440_000 + 3 * 8192), physical)
+        prefixes = space("models", "--by", "prefix")
+        self.assertEqual([row["name"] for row in prefixes["rows"]], ["a/", "b/"])
+        self.assertEqual(sums(prefixes["rows"][0]["space"]), (550_000, 150_000, 200_000))
+        self.assertEqual(sums(space("models/a/")["total"]), (550_000, 150_000, 200_000))
+        versions = space("models/a/x", "--exact", "--by", "version")["rows"]
+        self.assertEqual([sums(row["space"]) for row in versions], [(200_000, 0, 200_000), (150_000, 150_000, 0)])
+        one = space("models/a/x", "--version", old["versionID"])
+        self.assertEqual(sums(one["total"]), (150_000, 150_000, 0))
+        # What it says would be freed is what is freed.
+        before = sum(volume["liveBytes"] for volume in self.do("du", "--json").json["volumes"])
+        self.do("rm", "models/a/x", "--version", old["versionID"])
+        self.collect()
+        after = sum(volume["liveBytes"] for volume in self.do("du", "--json").json["volumes"])
+        self.assertEqual(before - after, one["total"]["freedBytes"])
+        self.assertEqual(sums(space("models/a/x", "--exact")["total"]), (200_000, 0, 200_000))
+        text = self.do("du", "models", "--by", "object").text
+        self.assertIn("b/z", text)
+        self.assertEqual(text.splitlines()[0].split()[:2], ["LOGICAL", "UNIQUE"])
+        self.refuse(Exit.NOT_FOUND, "du", "models/none", "--exact", "--json")
+        self.refuse(Exit.NOT_FOUND, "du", "nobody", "--json")
+        self.assertEqual(self.run_program("du", "--by", "object").code, Exit.USAGE)
+
     def test_du_adds_up(self):
         self.put("models/a", random_bytes(5 << 20, 5))
         version = self.put("models/b", random_bytes(6 << 20, 6))
@@ -112,6 +207,75 @@ class Collection(GarbageCase):
             self.assertLess(usage["liveBytes"], 6 << 20)
             self.assertGreaterEqual(usage["liveBytes"], 5 << 20)
             self.assertLess(usage["reclaimableBytes"], 1 << 20)
+
+
+class Surplus(GarbageCase):
+    """A fourth volume takes its share; what the others need no more of goes."""
+
+    def setUp(self):
+        super().setUp()
+        self.contents = {f"models/k{number}": random_bytes((1 << 20) + number, number) for number in range(12)}
+        self.contents |= {f"models/s{number}": random_bytes(4000 + number, 100 + number) for number in range(4)}
+        for address, content in self.contents.items():
+            self.put(address, content)
+
+    def live(self):
+        return sum(volume["liveBytes"] for volume in self.do("du", "--json").json["volumes"])
+
+    def assert_contents(self):
+        for address, content in self.contents.items():
+            self.assertEqual(sha256(self.content(address)), sha256(content), address)
+        self.assert_whole()
+        self.do("status", "--check")
+
+    def test_an_added_volume_costs_no_space_after_gc(self):
+        before = self.live()
+        self.do("volume", "add", self.directory / "extra")
+        self.volumes.append(self.directory / "extra")
+        grown = self.live()
+        self.assertGreater(grown, before + (4 << 20))
+        dry = self.collect("--dry-run")
+        self.assertEqual(self.live(), grown)
+        surplus = sum(volume["surplusBytes"] for volume in dry["volumes"])
+        self.assertGreater(surplus, 4 << 20)
+        run = self.collect()
+        self.assertEqual(sum(volume["surplusBytes"] for volume in run["volumes"]), surplus)
+        self.assertEqual([volume["strayRecords"] for volume in run["volumes"]], [0] * 4)
+        # Three of everything; a chunk may stand twice on the volume that was filled.
+        self.assertAlmostEqual(self.live(), before, delta=512 << 10)
+        self.assertLess(self.allocated(), before + (2 << 20))
+        self.assert_contents()
+        audit = self.do("scrub", "start", "--kind", "audit", "--wait", "--json").json
+        job = [each for each in audit["jobs"] if each["kind"] == "audit"][0]
+        self.assertEqual((job["state"], job["found"]), ("completed", 0), job)
+        misplaced = self.do("scrub", "findings", "--kind", "misplaced", "--json").json["findings"]
+        self.assertEqual(misplaced, [])
+        self.assertEqual(sum(volume["surplusRecords"] for volume in self.collect()["volumes"]), 0)
+        # Any one of the four may be away.
+        for volume in self.volumes:
+            away = volume.with_name("away")
+            volume.rename(away)
+            for address, content in self.contents.items():
+                self.assertEqual(sha256(self.content(address)), sha256(content), address)
+            away.rename(volume)
+
+    def test_a_kill_at_any_call_loses_nothing(self):
+        self.do("volume", "add", self.directory / "store" / "extra")
+        self.volumes.append(self.directory / "store" / "extra")
+        pristine = self.directory / "pristine"
+        KilledCollection.copy(self.store, pristine)
+        killed = KilledCollection.run_until
+        code, total = killed(self, "before", 0)
+        self.assertEqual(code, Exit.DONE)
+        chance = random.Random(SEED)
+        cases = [(chance.choice(["before", "after", "half"]), chance.randrange(1, total + 1)) for _ in range(IS_LONG and 40 or 3)]
+        for when, at in cases:
+            with self.subTest(repeat=f"HOLDFAST_SEED={SEED} {when}:{at}"):
+                KilledCollection.copy(pristine, self.store)
+                killed(self, when, at)
+                self.assert_contents()
+                self.assertEqual(self.collect()["outcome"], "done")
+                self.assert_contents()
 
 
 class KilledCollection(GarbageCase):

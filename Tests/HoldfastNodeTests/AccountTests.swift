@@ -49,6 +49,39 @@ import Testing
         #expect(try await second.keys().isEmpty)
     }
 
+    @Test func anAccountIsRemovedOrOwnsItsBucketNeverBoth() async throws {
+        let disk = try await StoreOnDisk()
+        let (accounts, objects) = (disk.store.accounts, disk.store.objects)
+        for round in 0..<40 {
+            let account = try await accounts.createAccount(displayName: "a\(round)")
+            let name = try BucketName("bucket-\(round)")
+            async let made: Bool = {
+                do {
+                    _ = try await objects.createBucket(
+                        name,
+                        owner: account.id.description,
+                        isOwnerAccount: true
+                    )
+                    return true
+                } catch let error as StoreError where error.code == .accessDenied {
+                    return false
+                }
+            }()
+            async let removed: Bool = {
+                do {
+                    try await accounts.removeAccount(account)
+                    return true
+                } catch let error as StoreError where error.code == .conflict {
+                    return false
+                }
+            }()
+            let (isMade, isRemoved) = try await (made, removed)
+            #expect(isMade != isRemoved, "round \(round)")
+            #expect(try await accounts.account(account.id) == nil || !isRemoved)
+            #expect(try await objects.buckets().contains { $0.name == name } == isMade)
+        }
+    }
+
     @Test func rotatingPutsANewKeyInTheOldOnesPlace() async throws {
         let disk = try await StoreOnDisk()
         let accounts = disk.store.accounts

@@ -180,6 +180,15 @@ final class InMemoryStorage: ReplicatedStorage {
         )
     }
 
+    /// Plain: what a record adds is not there.
+    func physicalBytes(of digest: Digest, length: UInt64) -> UInt64 {
+        state.withLock { state in UInt64(state.volumes.count { $0[digest] != nil }) * length }
+    }
+
+    /// What a test says that snapshots name.
+    let snapshots = Mutex<[ManifestReference]>([])
+    var snapshotManifests: [ManifestReference] { snapshots.withLock { $0 } }
+
     // MARK: Faults
 
     /// Flips one bit of a payload on some volumes.

@@ -59,22 +59,11 @@ extension AccountDirectory {
         return row
     }
 
-    /// Removes an account and its keys.
+    /// Removes an account and its keys. Whether it owns buckets is part of the decision: none can be made meanwhile.
     /// - Throws: `.conflict` when it owns buckets, or is the root account.
     package func removeAccount(_ account: AccountRow) async throws {
         guard !account.isRoot else {
             throw StoreError(.conflict, "The root account can't be removed.")
-        }
-        let owned = try await objects.buckets().filter { $0.owner == account.id.description }.map(
-            \.name.description
-        )
-        guard owned.isEmpty else {
-            let shown = owned.prefix(5).joined(separator: ", ") + (owned.count > 5 ? ", …" : "")
-            throw StoreError(
-                .conflict,
-                "The account \(quoted(account.displayName)) owns \(owned.count) buckets: \(shown).",
-                advice: "Remove them first."
-            )
         }
         var writes = [
             DocumentWrite(
@@ -124,7 +113,7 @@ extension AccountDirectory {
             )
         }
         let (row, credential) = try await newKey(for: account.id, label: label)
-        try await write([Self.presence(of: account), Self.creation(of: row)])
+        try await write([AccountRow.presence(account.key, refusal: .noSuchAccount), Self.creation(of: row)])
         return credential
     }
 
@@ -243,16 +232,6 @@ extension AccountDirectory {
     }
 
     // MARK: Writes
-
-    private static func presence(of account: AccountRow) -> DocumentWrite {
-        DocumentWrite(
-            space: .account,
-            key: account.key,
-            expectation: .present,
-            change: .keep,
-            refusal: .noSuchAccount
-        )
-    }
 
     private static func creation(of row: AccessKeyRow) -> DocumentWrite {
         DocumentWrite(space: .accessKey, key: row.key, expectation: .absent, body: row.body)

@@ -79,6 +79,11 @@ package struct AccountRow: Hashable, Sendable {
 
     var key: [UInt8] { id.digest.bytes }
 
+    /// That an account is there, as part of a decision.
+    static func presence(_ key: [UInt8], refusal: StoreError.Code = .accessDenied) -> DocumentWrite {
+        DocumentWrite(space: .account, key: key, expectation: .present, change: .keep, refusal: refusal)
+    }
+
     var body: [UInt8] {
         var writer = ByteWriter()
         writer.write(Self.version)

@@ -39,6 +39,7 @@ package final class Scrubs: Sendable {
     package let budget: WorkBudget
     private let state = Mutex(State())
     private let plan = Mutex(ScrubSchedule())
+    private let cleanAudit = Mutex<(@Sendable () async throws -> Void)?>(nil)
 
     package init(_ objects: ObjectStore, _ replicator: Replicator, _ ledger: FindingLedger) {
         self.objects = objects
@@ -48,6 +49,12 @@ package final class Scrubs: Sendable {
     }
 
     private var now: Timestamp { objects.clock.now() }
+
+    /// Told when an audit that went from its beginning to its end in this process has found nothing: no copy missing, no
+    /// manifest that can't be read, no volume that could not be asked.
+    package func whenAuditIsClean(_ body: @escaping @Sendable () async throws -> Void) {
+        cleanAudit.withLock { $0 = body }
+    }
 
     // MARK: Asking
 
@@ -342,6 +349,8 @@ package final class Scrubs: Sendable {
     private func audit() async throws {
         let subject = ScrubSubject.audit
         var cursor = job(subject).auditCursor
+        // What a process before this one has looked at may have been another catalog.
+        var isClean = cursor == .start
         var memory = AuditMemory()
         var lastSave = ContinuousClock.now
         while cursor.phase != .done {
@@ -350,7 +359,9 @@ package final class Scrubs: Sendable {
             let page = try await replicator.audit(&cursor, &memory)
             for finding in page.findings where finding.outcome != .pending { replicator.report(finding) }
             // A copy too many endangers nothing: it stands in the ledger, and is no loss of redundancy.
-            take(page.findings.filter { $0.kind != .misplaced }, subject)
+            let findings = page.findings.filter { $0.kind != .misplaced }
+            take(findings, subject)
+            isClean = isClean && findings.isEmpty && page.lostNodes.isEmpty
             let reached = cursor
             state.withLock { state in
                 state.jobs[subject]?.auditCursor = reached
@@ -368,6 +379,7 @@ package final class Scrubs: Sendable {
         for slot in replicator.volumes.slots {
             try await nameUnrepairable(on: slot.id, since: job(subject).startedAt)
         }
+        if isClean, let tell = cleanAudit.withLock({ $0 }) { try await tell() }
     }
 
     // MARK: Who needs what is lost

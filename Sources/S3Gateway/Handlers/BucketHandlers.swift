@@ -64,6 +64,7 @@ extension S3Service {
                 name,
                 versioning: isLocked ? .enabled : .off,
                 owner: account.id,
+                isOwnerAccount: true,
                 settings: settings
             )
         } catch let error as StoreError where error.code == .bucketAlreadyExists {

@@ -36,6 +36,20 @@ package final class ResponseWriter {
         return false
     }
 
+    /// Tells a client that has asked for it that its request is still being worked on; may be used beside the writer's
+    /// task, until the response begins.
+    package var lifeSigns: LifeSigns { LifeSigns(connection: connection) }
+
+    /// https://www.rfc-editor.org/rfc/rfc2518#section-10.1
+    package struct LifeSigns: Sendable {
+        fileprivate let connection: Connection
+
+        package func give() {
+            let line = connection.allocator.buffer(string: "HTTP/1.1 102 Processing\r\n\r\n")
+            connection.send([.bytes(line)], size: line.readableBytes)
+        }
+    }
+
     /// A whole response. Its length is that of `body`, unless the head gives one for a response without a body.
     package func send(_ head: ResponseHead, body bytes: [UInt8] = []) {
         var head = head

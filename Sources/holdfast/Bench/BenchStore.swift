@@ -94,6 +94,19 @@ final class BenchStore {
     /// Writes a snapshot of the catalog, as the store does by itself from time to time.
     func takeSnapshot() async throws { _ = try await store.replicator.takeSnapshot() }
 
+    /// One run of garbage collection, and what it took.
+    func collectGarbage(_ options: GarbageOptions) async throws -> (GarbageReport, ProcessUsage) {
+        let end = ContinuousClock.now + .seconds(120)
+        // What the last uploads have pinned goes a moment later.
+        while store.replicator.pinnedChunkCount > 0, ContinuousClock.now < end {
+            try await SystemClock().sleep(for: .milliseconds(20))
+        }
+        ProcessUsage.resetPeak()
+        let before = ProcessUsage.now()
+        let report = try await store.replicator.collectGarbage(options)
+        return (report, ProcessUsage.now().since(before))
+    }
+
     /// Waits until all that is committed is in the catalog's index.
     func settle() async throws { _ = try await store.replicator.currentCatalog() }
 }

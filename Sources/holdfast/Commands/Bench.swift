@@ -20,7 +20,7 @@ struct Bench: AsyncParsableCommand {
             """,
         subcommands: [
             BenchLimits.self, BenchPut.self, BenchGet.self, BenchList.self, BenchOpen.self,
-            BenchRebuild.self, BenchMemory.self, BenchServer.self, BenchAll.self,
+            BenchRebuild.self, BenchGarbage.self, BenchMemory.self, BenchServer.self, BenchAll.self,
         ],
         defaultSubcommand: BenchServer.self
     )

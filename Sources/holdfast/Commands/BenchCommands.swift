@@ -139,6 +139,29 @@ struct BenchOpen: BenchCommand {
     }
 }
 
+struct BenchGarbage: BenchCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gc",
+        abstract: "Collect dead chunks: mark, sweep, and the space given back.",
+        discussion: """
+            Stores --chunks small objects and a hundredth as many that stay, removes the former for good, and measures one             run of garbage collection over all three volumes.
+
+              holdfast bench gc --chunks 1000000
+            """
+    )
+
+    @Option(name: .long, help: ArgumentHelp("Dead chunks in each volume.", valueName: "n"))
+    var chunks = 100_000
+
+    @OptionGroup var place: BenchOptions
+    @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    func measure(_ benchmarks: inout EngineBenchmarks, _ output: Output) async throws -> [BenchFigure] {
+        output.remark("Storing and removing \(chunks) objects.")
+        return [try await benchmarks.collecting(chunkCount: max(1, chunks))]
+    }
+}
+
 struct BenchMemory: BenchCommand {
     static let configuration = CommandConfiguration(
         commandName: "memory",

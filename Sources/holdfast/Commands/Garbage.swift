@@ -120,6 +120,18 @@ enum GarbageLines {
                     "    keeps       \(HumanFormat.count(UInt64(volume.pinnedRecords), "chunk")): asked for by an upload"
                 )
             }
+            if volume.surplusRecords > 0 {
+                lines.append(
+                    "    surplus     \(amount(volume.surplusRecords, volume.surplusBytes)): "
+                        + "\(run.dryRun ? "would go" : "gone"), all volumes where they belong have good copies"
+                )
+            }
+            if volume.strayRecords > 0 {
+                lines.append(
+                    "    keeps       \(amount(volume.strayRecords, volume.strayBytes)): belong elsewhere, but are young, "
+                        + "asked for, or not yet good everywhere there"
+                )
+            }
             if run.dryRun { continue }
             lines.append(
                 "    freed       \(HumanFormat.size(volume.punchedBytes)) as holes, "

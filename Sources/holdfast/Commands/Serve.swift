@@ -114,7 +114,7 @@ struct Serve: StoreCommand {
         let location = StoreLocation(path: path, lockTimeout: options.location.lockTimeout)
         let logger = ServerAssembly.standardErrorLogger(level: configuration.logLevel)
         try await createIfAbsent(location, output)
-        let store = try await StoreAssembly.openStore(location, logger: logger)
+        let store = try await StoreAssembly.openStore(location, configuration.volume, logger: logger)
         do {
             try await serve(store, configuration, logger, output)
         } catch {
