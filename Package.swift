@@ -189,8 +189,8 @@ let package = Package(
         .testTarget(
             name: "HoldfastNodeTests",
             dependencies: [
-                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "ObjectService",
-                "Replication", "StoreModel", "StoreTestKit",
+                "BlobVolume", "Catalog", "ContentHashing", "Encryption", "HoldfastNode", "Mirroring",
+                "ObjectService", "Replication", "StoreModel", "StoreTestKit",
             ]
         ),
         .testTarget(name: "HoldfastCommandTests", dependencies: ["AdminGateway", "StoreModel", "holdfast"]),
