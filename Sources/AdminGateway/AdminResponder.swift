@@ -189,6 +189,9 @@ package struct AdminResponder: RequestResponder {
             .setMirrorCredentials,
             .mirrorFailures, .verifyMirror:
             try await mirror(endpoint, argument ?? "", query: query, bytes)
+        case .mirrorDifferences: Answer(body: try await mirrorDifferences(argument ?? "", query))
+        case .mirrorAudits: Answer(body: try AdminJSON.encode(await administration.mirrorAudits()))
+        case .mirrorAudit: Answer(body: try await performMirrorAudit(argument ?? "", bytes))
         case .scrubStatus: Answer(body: try AdminJSON.encode(await administration.scrubStatus()))
         case .scrub: Answer(body: try await performScrub(argument ?? "", bytes))
         case .findings: Answer(body: try await listFindings(query))

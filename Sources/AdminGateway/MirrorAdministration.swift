@@ -14,6 +14,9 @@ package protocol MirrorAdministration: Sendable {
     func mirrorFailures(_ name: String) async throws -> [MirrorFailureDocument]
     /// - Parameter isDeep: asks for each object's version and SHA-256.
     func verifyMirror(_ name: String, isDeep: Bool) async throws -> MirrorAuditDocument
+    /// A page of what is not the same, of what waits to be sent as well.
+    func mirrorDifferences(_ name: String, _ query: MirrorDifferenceQuery) async throws
+        -> MirrorDifferencePageDocument
     func removeMirror(_ name: String) async throws
 }
 
@@ -69,6 +72,8 @@ package struct MirrorDocument: Codable, Hashable, Sendable {
     package var lastError: String?
     package var lastErrorAt: String?
     package var lastSuccessAt: String?
+    /// The comparison with the store: the one that runs, or the last one.
+    package var audit: MirrorAuditJobDocument?
 }
 
 package struct MirrorListDocument: Codable, Hashable, Sendable {
@@ -103,7 +108,7 @@ package struct MirrorFailureListDocument: Codable, Hashable, Sendable {
 
 package struct MirrorAuditDocument: Codable, Hashable, Sendable {
     package struct Difference: Codable, Hashable, Sendable {
-        /// "missing", "different" or "extra".
+        /// "missing", "different", "extra" or "stale".
         package var kind: String
         package var key: String
         package var version: String?
@@ -115,10 +120,11 @@ package struct MirrorAuditDocument: Codable, Hashable, Sendable {
     package var missing: UInt64
     package var different: UInt64
     package var extra: UInt64
+    package var stale: UInt64
     /// The first thousand.
     package var differences: [Difference]
 
-    package var isClean: Bool { missing + different + extra == 0 }
+    package var isClean: Bool { missing + different + extra + stale == 0 }
 }
 
 package struct RemovedMirrorDocument: Codable, Hashable, Sendable {
@@ -134,7 +140,12 @@ extension StoreAdministration {
 
     package func mirrors() async throws -> [MirrorDocument] {
         let now = SystemClock().now()
-        return try await service().status().map { MirrorDocument($0, now: now) }
+        let audits = try await mirrorAuditor?.mirrorAudits().audits ?? []
+        return try await service().status().map { status in
+            var document = MirrorDocument(status, now: now)
+            document.audit = audits.first { $0.mirror == document.name }
+            return document
+        }
     }
 
     private func document(_ name: MirrorName) async throws -> MirrorDocument {
@@ -187,20 +198,27 @@ extension StoreAdministration {
     }
 
     package func verifyMirror(_ name: String, isDeep: Bool) async throws -> MirrorAuditDocument {
+        var scope = MirrorAudit.Scope()
+        scope.isDeep = isDeep
+        return try await compare(name, scope) { MirrorAuditDocument(try await $0.run()) }
+    }
+
+    /// Compares a mirror with the store; what its backend doesn't do becomes an error of the store's.
+    func compare<Value: Sendable>(
+        _ name: String,
+        _ scope: MirrorAudit.Scope,
+        _ body: (MirrorAudit) async throws -> Value
+    ) async throws -> Value {
         let service = try service()
         let row = try await service.directory.mirror(try MirrorName(name))
         guard let route = try await service.directory.route(row.id) else {
             throw StoreError(.noSuchSetting, "The mirror \(quoted(name)) was just removed.")
         }
         do {
-            let audit = MirrorAudit(
-                service.directory.store,
-                try service.backend(of: row),
-                row,
-                route,
-                isDeep: isDeep
+            let backend = try service.backend(of: row)
+            return try await body(
+                MirrorAudit(service.directory.store, backend, row, route, scope: scope)
             )
-            return MirrorAuditDocument(try await audit.run())
         } catch let failure as MirrorFailure {
             throw StoreError(failure, name)
         }
@@ -319,6 +337,7 @@ extension MirrorAuditDocument {
             missing: report.counts[.missing] ?? 0,
             different: report.counts[.different] ?? 0,
             extra: report.counts[.extra] ?? 0,
+            stale: report.counts[.stale] ?? 0,
             differences: report.differences.map {
                 Difference(
                     kind: $0.kind.rawValue,

@@ -13,6 +13,7 @@ package struct StoreAdministration: Administration {
     private let storePath: String
     private let formatVersion: String
     let mirrorService: MirrorService?
+    let mirrorAuditor: (any MirrorAuditAdministration)?
     let settle: @Sendable () async -> Void
     let scrubParts: ScrubParts?
     let garbage: (any GarbageAdministration)?
@@ -25,6 +26,7 @@ package struct StoreAdministration: Administration {
         storePath: String,
         formatVersion: String,
         mirrors: MirrorService? = nil,
+        mirrorAuditor: (any MirrorAuditAdministration)? = nil,
         scrubParts: ScrubParts? = nil,
         garbage: (any GarbageAdministration)? = nil,
         settle: @escaping @Sendable () async -> Void = {}
@@ -36,6 +38,7 @@ package struct StoreAdministration: Administration {
         self.storePath = storePath
         self.formatVersion = formatVersion
         mirrorService = mirrors
+        self.mirrorAuditor = mirrorAuditor
         self.settle = settle
         self.scrubParts = scrubParts
     }

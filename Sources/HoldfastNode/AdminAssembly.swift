@@ -101,6 +101,7 @@ extension StoreAdministration {
             storePath: store.path,
             formatVersion: "\(VolumeIdentity.formatMajor).\(VolumeIdentity.formatMinor)",
             mirrors: store.mirrors,
+            mirrorAuditor: store.mirrorAudits,
             scrubParts: ScrubParts(store.scrubs, store.findings, store.replicator),
             garbage: store.garbage,
             settle: settle

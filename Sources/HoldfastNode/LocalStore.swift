@@ -41,6 +41,7 @@ package final class LocalStore: Sendable {
     let transports: MirrorTransports
     package let findings: FindingLedger
     package let scrubs: Scrubs
+    package let mirrorAudits: MirrorAudits
     package let garbage: GarbageRunner
     package let openReport: OpenReport
     private let catalog: SQLiteCatalog
@@ -92,6 +93,7 @@ package final class LocalStore: Sendable {
             findings.note(finding)
             scrubs.note(finding)
         }
+        mirrorAudits = MirrorAudits(objects, mirrors, findings, load: replicator.clientLoad)
         let garbage = GarbageRunner(replicator, logger: logger)
         self.garbage = garbage
         scrubs.whenAuditIsClean { try await garbage.endHold() }
@@ -218,6 +220,7 @@ package final class LocalStore: Sendable {
     /// Takes up the repairs that an earlier process has left open, then writes down what is found.
     private static func keepLedger(_ findings: FindingLedger, _ replicator: Replicator) async {
         for var finding in (try? await findings.load()) ?? [] {
+            if finding.mirror != nil { continue }
             if finding.chunk != nil {
                 replicator.queueRepair(finding)
             } else {

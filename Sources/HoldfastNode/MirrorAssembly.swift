@@ -221,11 +221,54 @@ extension LocalStore {
 struct MirrorRunner: Service {
     let mirrors: MirrorService
     let accounts: AccountDirectory
+    let audits: MirrorAudits
 
     func run() async throws {
         // A rotation of the master key that was cut short is brought to its end; that of mirrors they do themselves.
         _ = try? await accounts.sealAnew()
-        await cancelWhenGracefulShutdown { await mirrors.run() }
+        await cancelWhenGracefulShutdown {
+            async let audited: Void = audits.run()
+            await mirrors.run()
+            await audited
+        }
+    }
+}
+
+extension MirrorAudits {
+    /// For the metrics.
+    func samples() async -> [MetricSample] {
+        guard let jobs = try? await jobs() else { return [] }
+        return jobs.flatMap { row, job -> [MetricSample] in
+            let name = row.name.description
+            func gauge(_ metric: String, _ help: String, _ value: Double, kind: String? = nil) -> MetricSample
+            {
+                let labels = [("mirror", name)] + (kind.map { [("kind", $0)] } ?? [])
+                return MetricSample(
+                    "holdfast_mirror_audit_" + metric,
+                    help: help,
+                    labels: labels,
+                    value: value
+                )
+            }
+            let end = Double(job.lastPassEndedAt?.milliseconds ?? 0) / 1000
+            let help = "Differences that the last audit has found so far."
+            return [
+                gauge("running", "Whether the audit runs.", job.state == .running ? 1 : 0),
+                gauge(
+                    "checked",
+                    "Versions that the last audit has compared so far.",
+                    Double(job.checkedCount)
+                ),
+                gauge("found", help, Double(job.missingCount), kind: "missing"),
+                gauge("found", help, Double(job.differentCount), kind: "different"),
+                gauge("found", help, Double(job.extraCount), kind: "extra"),
+                gauge(
+                    "last_completed_seconds",
+                    "When the last audit was completed, in seconds since 1970; 0: never.",
+                    end
+                ),
+            ]
+        }
     }
 }
 

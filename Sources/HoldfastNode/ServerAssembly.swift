@@ -36,6 +36,7 @@ package final class ServerAssembly: Sendable {
     ) async throws -> ServerAssembly {
         let directory = AccountDirectory(store.objects)
         let newRoot = try await directory.establishRoot(configuration.rootCredential)
+        try await store.declare(configuration.mirrors, logger)
         return try ServerAssembly(store, directory, newRoot, configuration, logger, onReady)
     }
 
@@ -110,9 +111,13 @@ package final class ServerAssembly: Sendable {
         )
         registry.collect { lifecycle.samples() }
         registry.collect { await store.mirrors.samples() }
+        registry.collect { await store.mirrorAudits.samples() }
         let scrubs = ScrubService(store, configuration.scrub)
         registry.collect { await scrubs.samples() }
-        services += [lifecycle, bucketLogs, scrubs, MirrorRunner(mirrors: store.mirrors, accounts: store.accounts)]
+        services += [
+            lifecycle, bucketLogs, scrubs,
+            MirrorRunner(mirrors: store.mirrors, accounts: store.accounts, audits: store.mirrorAudits),
+        ]
         store.garbage.options = configuration.garbage.options
         let garbage = store.garbage
         registry.collect { garbage.samples() }

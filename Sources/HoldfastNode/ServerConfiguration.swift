@@ -22,6 +22,7 @@ package struct ServerConfiguration: Sendable {
     package var service = S3Service.Configuration()
     package var lifecycle = LifecycleWorker.Configuration()
     package var scrub = ScrubConfiguration()
+    package var mirrors = MirrorConfiguration()
     package var bucketLogs = BucketLogs.Configuration()
     package var garbage = GarbageSchedule()
     /// How the volumes are opened: their watermarks.

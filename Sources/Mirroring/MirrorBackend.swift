@@ -147,10 +147,13 @@ package struct MirrorListPage: Sendable {
     package struct Marker: Hashable, Sendable {
         package var key: String
         package var versionID: String?
+        /// Whether it is a key, behind which all its versions are left out, and not what a page has given.
+        package var isKey: Bool
 
-        package init(key: String, versionID: String?) {
+        package init(key: String, versionID: String?, isKey: Bool = false) {
             self.key = key
             self.versionID = versionID
+            self.isKey = isKey
         }
     }
 

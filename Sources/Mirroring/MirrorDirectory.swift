@@ -150,6 +150,14 @@ package struct MirrorDirectory: Sendable {
         }
     }
 
+    /// Other settings for the same place.
+    func setSettings(_ name: MirrorName, _ settings: MirrorSettings) async throws {
+        let old = try await mirror(name)
+        var row = old
+        row.settings = settings
+        try await replace(old, row)
+    }
+
     private func replace(_ old: MirrorRow, _ row: MirrorRow) async throws {
         guard row != old else { return }
         try await store.write([

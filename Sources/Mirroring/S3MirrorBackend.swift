@@ -272,7 +272,8 @@ package struct S3MirrorBackend: MirrorBackend {
             let page = try await client.listObjects(
                 bucket,
                 prefix: prefix,
-                token: after?.key,
+                startAfter: after.flatMap { $0.isKey ? $0.key : nil },
+                token: after.flatMap { $0.isKey ? nil : $0.key },
                 countMax: limit
             )
             let entries = page.objects.map {

@@ -39,6 +39,13 @@ package final class CredentialsFile: S3CredentialsProvider {
         return credentials
     }
 
+    /// Reads a file once.
+    /// - Parameter profile: nil: the first section.
+    package static func read(_ path: String, profile: String?) throws(S3ClientError) -> S3Credentials {
+        let file = CredentialsFile(path: path)
+        return try parse(try file.text(), profile: profile, path: path)
+    }
+
     private func text() throws(S3ClientError) -> String {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
@@ -67,14 +74,15 @@ package final class CredentialsFile: S3CredentialsProvider {
         return text
     }
 
-    static func parse(_ text: String, profile: String, path: String) throws(S3ClientError) -> S3Credentials {
+    static func parse(_ text: String, profile: String?, path: String) throws(S3ClientError) -> S3Credentials {
         var values: [Substring: Substring] = [:]
-        var isInside = false
+        var isInside = profile == nil
         for line in text.split(whereSeparator: \.isNewline) {
             let line = ASCIIText.trimmedSlice(line)
             if line.isEmpty || line.hasPrefix("#") || line.hasPrefix(";") { continue }
             if line.hasPrefix("["), line.hasSuffix("]") {
-                isInside = ASCIIText.trimmedSlice(line.dropFirst().dropLast()) == profile
+                let name = ASCIIText.trimmedSlice(line.dropFirst().dropLast())
+                isInside = profile.map { name == $0 } ?? values.isEmpty
             } else if isInside, let mark = line.firstIndex(of: "=") {
                 let name = ASCIIText.trimmedSlice(line[..<mark])
                 values[name] = ASCIIText.trimmedSlice(line[line.index(after: mark)...])
@@ -85,8 +93,8 @@ package final class CredentialsFile: S3CredentialsProvider {
             !secret.isEmpty
         else {
             throw problem(
-                "The credentials file '\(path)' has no aws_access_key_id and aws_secret_access_key below "
-                    + "[\(profile)]."
+                "The credentials file '\(path)' has no aws_access_key_id and aws_secret_access_key"
+                    + (profile.map { " below [\($0)]." } ?? ".")
             )
         }
         return S3Credentials(

@@ -59,6 +59,24 @@ extension AdminSocketClient {
         try await call("POST", "mirrors/\(Self.escaped(name))/verify", ["isDeep": isDeep])
     }
 
+    func mirrorDifferences(_ name: String, _ query: MirrorDifferenceQuery) async throws
+        -> MirrorDifferencePageDocument
+    {
+        var items = ["deep=\(query.isDeep)"]
+        if let bucket = query.bucket { items.append("bucket=" + Self.escaped(bucket)) }
+        if !query.prefix.isEmpty { items.append("prefix=" + Self.escaped(query.prefix)) }
+        if let after = query.after { items.append("after=" + Self.escaped(after)) }
+        return try await get("mirrors/\(Self.escaped(name))/differences?" + items.joined(separator: "&"))
+    }
+
+    func mirrorAudits() async throws -> MirrorAuditListDocument { try await get("mirror-audits") }
+
+    func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?) async throws -> MirrorAuditListDocument {
+        try await call("POST", "mirror-audits/\(action.rawValue)", ["mirror": mirror])
+    }
+
+    func runMirrorAudits() async throws -> Bool { false }
+
     func removeMirror(_ name: String) async throws {
         let _: RemovedMirrorDocument = try await call("DELETE", "mirrors/" + Self.escaped(name))
     }

@@ -23,6 +23,7 @@ internal import Yams
 ///     limits: {connections: 4096, idleSeconds: 75, headSeconds: 20, drainSeconds: 25, drainLeadSeconds: 1,
 ///              bytesPerSecondMin: 1024}
 ///     gc: {…}                                   GarbageConfigurationFile.swift
+///     mirror: {…}                               MirrorConfigurationFile.swift
 ///     retention: {everySeconds: 3600, deletesPerSecond: 500}
 struct ServerConfigurationFile: Decodable {
     struct TLS: Decodable {
@@ -71,15 +72,18 @@ struct ServerConfigurationFile: Decodable {
     var scrub: ScrubConfigurationFile?
     var gc: GarbageConfigurationFile?
     var retention: RetentionConfigurationFile?
+    var mirror: MirrorConfigurationFile?
 
     private static let entries: [String: [String]] = [
         "": [
             "store", "listen", "operations", "region", "domains", "tls", "root", "log", "newBuckets",
             "plainClientKeys", "allowVersion2Forms", "limits", "scrub", "gc", "retention",
+            "mirror",
         ],
         "scrub": ScrubConfigurationFile.entries,
         "gc": GarbageConfigurationFile.entries,
         "retention": RetentionConfigurationFile.entries,
+        "mirror": MirrorConfigurationFile.entries,
         "tls": ["certificate", "key"],
         "root": ["accessKey", "secretKey"],
         "log": ["level", "access"],
@@ -101,7 +105,9 @@ struct ServerConfigurationFile: Decodable {
             for name in entries.keys where !name.isEmpty {
                 if let inner = node[name] { try checkEntries(inner, path: name, file: path) }
             }
-            return try YAMLDecoder().decode(ServerConfigurationFile.self, from: text)
+            var found = try YAMLDecoder().decode(ServerConfigurationFile.self, from: text)
+            found.mirror = try node["mirror"].map { try MirrorConfigurationFile($0, file: path) }
+            return found
         } catch let error as CommandError {
             throw error
         } catch {
@@ -183,6 +189,7 @@ struct ServerConfigurationFile: Decodable {
         try scrub?.apply(to: &configuration.scrub)
         try gc?.apply(to: &configuration.garbage)
         try gc?.apply(to: &configuration.volume)
+        mirror?.apply(to: &configuration.mirrors)
         try retention?.apply(to: &configuration.retention)
         return configuration
     }

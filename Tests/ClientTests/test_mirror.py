@@ -489,6 +489,162 @@ class WayBackTests(MirrorCase):
         return lost
 
 
+class AuditTests(MirrorCase):
+    def diff(self, *options, code=6):
+        found = json.loads(self.do("mirror", "diff", *options, "--json", code=code))
+        self.assertTrue(found["isComplete"])
+        return {(entry["key"], entry["kind"]) for entry in found["differences"]}
+
+    def findings(self, *options):
+        found = json.loads(self.do("scrub", "findings", "--mirror", "offsite", *options, "--json"))["findings"]
+        return {(entry["detail"].split()[0].rstrip(":"), entry["kind"], entry["outcome"]) for entry in found}
+
+    def audit(self, *options, code=0):
+        return json.loads(self.do("mirror", "audit", "start", *options, "--wait", "--json", code=code))["audits"][0]
+
+    def test_differences_are_listed_and_put_right(self):
+        backend = self.holdfast_backend(versioning=False)
+        self.add(backend)
+        for name in "abcd":
+            self.put(name, name.encode() * 100)
+        self.wait()
+        self.assertEqual(self.diff(code=0), set())
+        backend.s3.delete_object(Bucket="mirror", Key="models/b")
+        backend.s3.put_object(Bucket="mirror", Key="models/c", Body=b"other")
+        backend.s3.put_object(Bucket="mirror", Key="models/stranger", Body=b"x")
+        found = {("models/b", "missing"), ("models/c", "different"), ("models/stranger", "extra")}
+        self.assertEqual(self.diff("offsite"), found)
+        self.assertEqual(self.diff("--bucket", "models", "--prefix", "b"), {("models/b", "missing")})
+        # What only waits is told as well, and is no finding.
+        self.do("mirror", "pause", "offsite")
+        self.put("d", b"newer")
+        self.assertIn(b"stale  models/d", listed := self.do("mirror", "diff", code=6))
+        self.assertIn(b"(waits to be sent)", listed)
+        self.server.stop()
+        self.assertEqual(self.diff(), found | {("models/d", "stale")})
+        self.server.start()
+        self.do("mirror", "resume", "offsite")
+        self.wait()
+        report = self.audit(code=6)
+        self.assertEqual((report["missing"], report["different"], report["extra"], report["queuedAgain"]), (1, 1, 1, 2))
+        self.assertEqual(self.findings(), {
+            ("models/b", "missing", "mended"), ("models/c", "different", "mended"), ("models/stranger", "extra", "open"),
+        })
+        for name in "abc":
+            body = backend.s3.get_object(Bucket="mirror", Key="models/" + name)["Body"].read()
+            self.assertEqual(body, name.encode() * 100)
+        self.assertIn(b"audit of mirror offsite", self.do("scrub", "findings", "--open"))
+        backend.s3.delete_object(Bucket="mirror", Key="models/stranger")
+        self.audit()
+        self.assertEqual(self.findings("--open"), set())
+        self.assertEqual(self.findings("--kind", "extra"), {("models/stranger", "extra", "mended")})
+        status = self.status()["audit"]
+        self.assertEqual((status["state"], status["passes"], status["checked"]), ("completed", 2, 4))
+        self.assertTrue(status["nextRunAt"])
+        self.assertIn(
+            'holdfast_mirror_audit_found{mirror="offsite",kind="extra"} 0', self.server.operation("/metrics")[1]
+        )
+
+    def test_a_history_without_its_newest_version_is_stale_and_gets_it_back_without_a_server(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        for number in range(3):
+            self.put("k", b"%d" % number)
+        self.wait()
+        ids = [entry["VersionId"] for entry in backend.s3.list_object_versions(Bucket="mirror")["Versions"]]
+        backend.s3.delete_object(Bucket="mirror", Key="models/k", VersionId=ids[0])
+        self.assertEqual(self.diff(), {("models/k", "stale")})
+        self.server.stop()
+        self.assertEqual(self.audit(code=14)["queuedAgain"], 1)
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/k")["Body"].read(), b"2")
+        self.assertEqual(self.findings(), {("models/k", "different", "mended")})
+        # In the middle of a history there is no place any more.
+        backend.s3.delete_object(Bucket="mirror", Key="models/k", VersionId=ids[1])
+        self.assertEqual(self.audit(code=6)["missing"], 1)
+        self.assertIn(("models/k", "missing", "failed"), self.findings())
+        self.assertEqual(len(backend.s3.list_object_versions(Bucket="mirror")["Versions"]), 2)
+        self.server.start()
+
+    def test_an_audit_goes_on_after_a_kill_and_what_was_given_up_is_a_finding(self):
+        settings = self.directory / "serve.yaml"
+        settings.write_text("mirror: {audit: never, auditRequestsPerSecond: 1}\n")
+        self.server.stop()
+        self.server.options = ["--config", str(settings)]
+        self.server.start()
+        backend = self.holdfast_backend()
+        self.add(backend)
+        for number in range(300):
+            self.put(f"k{number:03}", b"x")
+        self.wait()
+        backend.s3.delete_object(
+            Bucket="mirror", Key="models/k299",
+            VersionId=backend.s3.head_object(Bucket="mirror", Key="models/k299")["VersionId"],
+        )
+        self.do("mirror", "audit", "start", "offsite")
+        poll(lambda: self.status()["audit"].get("position"), "the audit is under way")
+        self.server.stop(signal.SIGKILL)
+        self.server.start()
+        audit = lambda: self.status()["audit"]
+        self.assertEqual((audit()["state"], audit()["checked"] >= 250), ("running", True))
+        poll(lambda: audit()["state"] == "completed", "the audit comes to its end")
+        self.assertEqual((audit()["checked"], audit()["missing"], audit()["passes"]), (300, 1, 1))
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/k299")["Body"].read(), b"x")
+        self.assertNotIn("nextRunAt", audit())
+        self.put("secret", b"y", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
+        poll(lambda: self.findings("--open", "--kind", "givenUp"), "it is a finding")
+        self.assertEqual(self.findings("--open"), {("models/secret", "givenUp", "open")})
+        version = self.s3.list_object_versions(Bucket="models", Prefix="secret")["Versions"][0]["VersionId"]
+        self.s3.delete_object(Bucket="models", Key="secret", VersionId=version)
+        self.do("mirror", "retry", "offsite")
+        poll(lambda: not self.findings("--open"), "it is no finding any more")
+
+
+class ConfigurationTests(MirrorCase):
+    def test_declared_mirrors_are_made_once_and_kept_as_declared(self):
+        backend = self.holdfast_backend()
+        settings = self.directory / "serve.yaml"
+        def declare(credentials, more=""):
+            settings.write_text(
+                "mirror:\n  audit: 17 3 * * TUE\n  timeZone: Europe/Berlin\n  mirrors:\n"
+                f"    - name: offsite\n      endpoint: {backend.url}\n      bucket: mirror\n"
+                f"      credentialsFile: {credentials}\n      rules: [models]\n{more}"
+            )
+            self.server.stop()
+            self.server.options = ["--config", str(settings)]
+            self.server.start()
+        declare(self.credentials(ACCESS_KEY, "wrong" * 8, "wrong"))
+        self.put("a", b"1")
+        poll(lambda: "denied" in self.status().get("lastError", ""), "the wrong key is refused")
+        good = self.credentials(ACCESS_KEY, SECRET_KEY)
+        declare(good, "      concurrency: 4\n      audit: never\n")
+        self.wait()
+        self.assertNotIn("nextRunAt", self.status()["audit"])
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/a")["Body"].read(), b"1")
+        declare(good, "      concurrency: 4\n")
+        self.assertEqual(self.status()["audit"]["schedule"], "17 3 * * TUE")
+        self.assertEqual([m["name"] for m in json.loads(self.do("mirror", "ls", "--json"))["mirrors"]], ["offsite"])
+        self.assertTrue(self.status()["isUpToDate"])
+        # What is wrong is told with file and line, before anything is served.
+        self.server.stop()
+        text = settings.read_text()
+        for old, new, told in (
+            ("bucket: mirror", "bucket: mirror\n      buckett: x", b'line 8: there is no entry "mirror.mirrors.buckett"'),
+            ("rules: [models]", "rules: [other]", b"has other rules"),
+            (backend.url, "http://127.0.0.1:1", b"in " + backend.url.encode()),
+            ("concurrency: 4", "concurrency: 400", b"mirror.mirrors.concurrency: give 1 to 64"),
+            ("17 3 * * TUE", "17 3 * *", b"mirror.audit"),
+            (str(good), "/nowhere", b"credentialsFile"),
+            ("endpoint: ", "endpoint: ftp", b"line 6: mirror.mirrors.endpoint"),
+        ):
+            settings.write_text(text.replace(old, new, 1))
+            done = program(self.server.store, "serve", "--config", str(settings))
+            self.assertNotEqual(done.returncode, 0, new)
+            self.assertIn(told, done.stderr, new)
+            self.assertIn(b"serve.yaml", done.stderr, new)
+        settings.write_text(text)
+        self.server.start()
+
+
 class OtherBackendTests(MirrorCase):
     def start(self, arguments, url, **options):
         log = (self.directory / "backend.log").open("wb")

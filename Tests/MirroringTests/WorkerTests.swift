@@ -212,6 +212,20 @@ import Testing
             #expect(report.isClean, "\(report.differences)")
             fixture.backend.lose("models/k3")
             fixture.backend.place("models/stranger", [1])
+            // Page by page it is the same.
+            var (position, kinds): (MirrorPosition?, [MirrorDifference.Kind]) = (nil, [])
+            repeat {
+                let (page, next) = try await MirrorAudit(
+                    fixture.directory.store,
+                    fixture.backend,
+                    status.row,
+                    route,
+                    isDeep: true
+                ).page(after: position, keyCountMax: 1)
+                kinds += page.differences.map(\.kind)
+                position = try next.map { try MirrorPosition(text: $0.text) }
+            } while position != nil
+            #expect(Set(kinds) == [.missing, .extra] && kinds.count == 2)
             report = try await audit()
             #expect(report.counts == [.missing: 1, .extra: 1], "\(report.differences)")
             #expect(Set(report.differences.map(\.key)) == ["models/k3", "models/stranger"])

@@ -42,6 +42,7 @@ package final class FindingLedger: Sendable {
         /// By id, to be written.
         var dirty: [UniqueID: FindingRow] = [:]
         var rowCount = 0
+        var isLoaded = false
         var droppedCount: UInt64 = 0
         var counts: [String: UInt64] = [:]
     }
@@ -120,6 +121,7 @@ package final class FindingLedger: Sendable {
     /// Reads the rows that an earlier process has left open.
     /// - Returns: their findings.
     package func load() async throws -> [Finding] {
+        defer { state.withLock { $0.isLoaded = true } }
         var last: [UInt8]?
         var findings: [Finding] = []
         while true {
@@ -148,6 +150,14 @@ package final class FindingLedger: Sendable {
         state.withLock { state in
             state.open.values.lazy.map(\.finding).filter { $0.volume == volume && $0.foundAt >= moment }
         }
+    }
+
+    /// Whether what an earlier process has left open is known.
+    package var isLoaded: Bool { state.withLock { $0.isLoaded } }
+
+    /// Open findings of a mirror.
+    package func open(ofMirror mirror: String) -> [FindingRow] {
+        state.withLock { state in state.open.values.filter { $0.finding.mirror == mirror } }
     }
 
     /// Writes what was noted.

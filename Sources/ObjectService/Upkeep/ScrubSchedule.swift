@@ -30,11 +30,17 @@ package struct ScrubSchedule: Sendable {
         case .volume(let id): (cron, share) = (volumes, id.low ^ id.high)
         case .audit: (cron, share) = (audit, 0)
         }
+        return next(cron, share: share, startedAt: job.startedAt)
+    }
+
+    /// When something that starts by a schedule is due next; the past when that was missed.
+    /// - Parameter share: a number that is always the same for it, for its part of the jitter.
+    package func next(_ cron: CronExpression?, share: UInt64, startedAt: Timestamp?) -> Timestamp? {
         guard let cron else { return nil }
         let window = max(jitter.components.seconds, 0)
         let delay = window == 0 ? 0 : Int64(share % UInt64(window)) * 1000
         // Its last start was late by the same delay.
-        let last = max(job.startedAt ?? since, since)
+        let last = max(startedAt ?? since, since)
         let base = Timestamp(milliseconds: last.milliseconds - delay)
         guard let next = cron.next(after: base, offset: offset) else { return nil }
         return Timestamp(milliseconds: next.milliseconds + delay)

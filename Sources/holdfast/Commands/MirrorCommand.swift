@@ -2,6 +2,7 @@ internal import AdminGateway
 internal import ArgumentParser
 internal import Foundation
 internal import Mirroring
+internal import S3Client
 internal import StoreModel
 
 struct MirrorCommand: AsyncParsableCommand {
@@ -24,7 +25,8 @@ struct MirrorCommand: AsyncParsableCommand {
         subcommands: [
             MirrorAdd.self, MirrorListing.self, MirrorStatusCommand.self, MirrorPause.self, MirrorResume.self,
             MirrorRetry.self, MirrorFailures.self, MirrorCredentialsCommand.self, MirrorVerify.self,
-            MirrorRestoreCommand.self, MirrorRemove.self, MirrorRun.self,
+            MirrorDiff.self, MirrorAuditCommand.self, MirrorRestoreCommand.self, MirrorRemove.self,
+            MirrorRun.self,
         ]
     )
 }
@@ -79,45 +81,21 @@ struct BackendOptions: ParsableArguments {
     }
 
     func credentials() throws -> MirrorCredentials {
-        try MirrorCredentialsFile.read(credentialsFile, profile: profile)
+        try MirrorCredentials(file: credentialsFile, profile: profile)
     }
 }
 
-/// A file of credentials in the form of the AWS tools.
-enum MirrorCredentialsFile {
-    static func read(_ path: String, profile: String?) throws -> MirrorCredentials {
-        guard let data = FileManager.default.contents(atPath: path), data.count < 1 << 20 else {
-            throw CommandError(.fileUnreadable, "The credentials file \(quoted(path)) can't be read.")
+extension MirrorCredentials {
+    /// Out of a file of the form that AWS's tools use.
+    /// - Parameter profile: nil: its first section.
+    init(file path: String, profile: String?) throws {
+        do {
+            let found = try CredentialsFile.read(path, profile: profile)
+            self.init(accessKey: found.accessKey, secret: found.secret, sessionToken: found.token)
+        } catch {
+            let isThere = FileManager.default.isReadableFile(atPath: path)
+            throw CommandError(isThere ? .usage : .fileUnreadable, error.message)
         }
-        var section: String?
-        var values: [String: String] = [:]
-        for line in String(decoding: data, as: UTF8.self).split(whereSeparator: \.isNewline) {
-            let line = line.trimmingCharacters(in: .whitespaces)
-            if line.isEmpty || line.hasPrefix("#") || line.hasPrefix(";") { continue }
-            if line.hasPrefix("["), line.hasSuffix("]") {
-                // Without a profile the first section counts.
-                if profile == nil, section != nil, !values.isEmpty { break }
-                section = String(line.dropFirst().dropLast()).trimmingCharacters(in: .whitespaces)
-                continue
-            }
-            guard profile == nil || section == profile, let split = line.firstIndex(of: "=") else { continue }
-            let name = line[..<split].trimmingCharacters(in: .whitespaces).lowercased()
-            values[name] = line[line.index(after: split)...].trimmingCharacters(in: .whitespaces)
-        }
-        guard let accessKey = values["aws_access_key_id"], let secret = values["aws_secret_access_key"],
-            !accessKey.isEmpty, !secret.isEmpty
-        else {
-            throw CommandError(
-                .usage,
-                "The file \(quoted(path)) has no aws_access_key_id and aws_secret_access_key.",
-                advice: profile.map { "Is there a section [\($0)]?" }
-            )
-        }
-        return MirrorCredentials(
-            accessKey: accessKey,
-            secret: secret,
-            sessionToken: values["aws_session_token"]
-        )
     }
 }
 
@@ -290,6 +268,13 @@ extension MirrorDocument {
             "  lag       \(HumanFormat.duration(seconds: lagSeconds))",
             "  given up  \(failed)",
         ]
+        if let audit {
+            let found = audit.missing + audit.different + audit.extra
+            lines.append(
+                "  audit     \(audit.state), \(HumanFormat.count(found, "difference")); last completed "
+                    + "\(audit.lastPassEndedAt ?? "never"), next \(audit.nextRunAt ?? "-")"
+            )
+        }
         if let lastError {
             lines.append("  last error \(lastErrorAt ?? "")  \(HumanFormat.visible(lastError))")
         }
@@ -377,7 +362,7 @@ struct MirrorCredentialsCommand: StoreCommand {
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
-        let credentials = try MirrorCredentialsFile.read(credentialsFile, profile: profile)
+        let credentials = try MirrorCredentials(file: credentialsFile, profile: profile)
         let mirror = try await withAdministration { try await $0.setMirrorCredentials(name, credentials) }
         try output.result(mirror) { ["\(mirror.name) has new credentials"] }
     }
