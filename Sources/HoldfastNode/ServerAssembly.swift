@@ -112,7 +112,9 @@ package final class ServerAssembly: Sendable {
         registry.collect { await store.mirrors.samples() }
         let scrubs = ScrubService(store, configuration.scrub)
         registry.collect { await scrubs.samples() }
-        services += [lifecycle, bucketLogs, scrubs, MirrorRunner(mirrors: store.mirrors, accounts: store.accounts)]
+        services += [
+            lifecycle, bucketLogs, scrubs, MirrorRunner(mirrors: store.mirrors, accounts: store.accounts),
+        ]
         store.garbage.options = configuration.garbage.options
         let garbage = store.garbage
         registry.collect { garbage.samples() }

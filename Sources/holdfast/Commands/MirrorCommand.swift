@@ -290,6 +290,12 @@ extension MirrorDocument {
             "  lag       \(HumanFormat.duration(seconds: lagSeconds))",
             "  given up  \(failed)",
         ]
+        if backfillLagSeconds > 0 {
+            lines.append(
+                "  back-fill \(HumanFormat.count(backfillPending, "version")) queued, "
+                    + "since \(HumanFormat.duration(seconds: backfillLagSeconds))"
+            )
+        }
         if let lastError {
             lines.append("  last error \(lastErrorAt ?? "")  \(HumanFormat.visible(lastError))")
         }
