@@ -188,7 +188,7 @@ extension MirrorLoop {
                     try reader.document(.outbox, MirrorKey.mirrored(id, row.id)) == nil,
                     try reader.document(.outbox, MirrorKey.dead(id, row.id.sequence)) == nil
                 else { continue }
-                found.append(MirrorTask(before: row, bucketName: task.bucketName, mirror: id))
+                found.append(Self.task(before: row, task.bucketName, id))
             }
             count += page.count
             guard page.count == 256, let last = page.last else { break }
@@ -202,12 +202,10 @@ extension MirrorLoop {
         }
         return .tasks(tasks, isQueued: isQueued, isAll: tasks.count == found.count)
     }
-}
 
-extension MirrorTask {
-    /// Of a version that was there before the mirror.
-    init(before row: VersionRow, bucketName: BucketName, mirror: MirrorID) {
-        self.init(
+    /// The task of a version that was there before the mirror.
+    static func task(before row: VersionRow, _ bucketName: BucketName, _ mirror: MirrorID) -> MirrorTask {
+        MirrorTask(
             mirror: mirror,
             sequence: row.id.sequence,
             change: .made,

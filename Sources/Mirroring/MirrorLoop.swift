@@ -326,7 +326,7 @@ struct MirrorLoop {
                     try reader.document(.outbox, MirrorKey.mirrored(id, row.id)) == nil,
                     try reader.document(.outbox, MirrorKey.dead(id, row.id.sequence)) == nil
                 else { continue }
-                tasks.append(MirrorTask(before: row, bucketName: bucket, mirror: id))
+                tasks.append(Self.task(before: row, bucket, id))
             }
             let last = rows.count < limit ? state.end : min(rows.last?.id.sequence ?? state.end, state.end)
             return (tasks, last)

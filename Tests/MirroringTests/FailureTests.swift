@@ -69,14 +69,14 @@ import Testing
     func aBackendThatTakesNothingAtAllMakesNoDeadLetters(kind: MirrorFailure.Kind) async throws {
         let fixture = try await Self.fixture()
         fixture.limits.giveUp = .seconds(200)
-        for number in 0..<200 { try await fixture.put("k\(number)", [1]) }
+        for number in 0..<60 { try await fixture.put("k\(number)", [1]) }
         fixture.backend.fail(MirrorFailure(kind, "Nothing works."))
         var status = try await fixture.drain()
-        #expect(status.pendingCount == 200 && status.deadCount == 0)
+        #expect(status.pendingCount == 60 && status.deadCount == 0)
         #expect(status.worker.breaker != .closed && fixture.backend.callCount < 100)
         fixture.backend.fail(nil)
         status = try await fixture.drain()
-        #expect(status.isUpToDate && fixture.backend.keys.count == 200)
+        #expect(status.isUpToDate && fixture.backend.keys.count == 60)
         try await fixture.close()
     }
 
@@ -87,17 +87,17 @@ import Testing
         let fixture = try await Self.fixture()
         fixture.limits.attemptCountMax = 8
         fixture.limits.giveUp = .seconds(120)
-        for number in 0..<300 { try await fixture.put("k\(number)", [1]) }
+        for number in 0..<100 { try await fixture.put("k\(number)", [1]) }
         fixture.backend.failWrites(MirrorFailure(kind, "No room."))
         var status = try await fixture.drain()
         #expect(status.deadCount <= 16, "not one for each")
         if [.full, .noBucket, .denied, .busy].contains(kind) { #expect(status.deadCount == 0) }
-        #expect(status.pendingCount + status.deadCount == 300)
+        #expect(status.pendingCount + status.deadCount == 100)
         #expect(status.worker.breakerOpenCount > 0 && fixture.backend.callCount < 400)
         fixture.backend.failWrites(nil)
         _ = try await fixture.directory.retry(fixture.mirror)
         status = try await fixture.drain()
-        #expect(status.isUpToDate && fixture.backend.keys.count == 300)
+        #expect(status.isUpToDate && fixture.backend.keys.count == 100)
         try await fixture.close()
     }
 
