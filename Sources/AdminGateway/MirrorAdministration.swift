@@ -63,8 +63,11 @@ package struct MirrorDocument: Codable, Hashable, Sendable {
     package var isFillingUp: Bool
     package var pending: UInt64
     package var pendingBytes: UInt64
-    /// Of the oldest one that waits.
+    /// Of the oldest new one that waits.
     package var lagSeconds: Double
+    /// Versions from before the mirror that are queued, and how long they have waited.
+    package var backfillPending: UInt64
+    package var backfillLagSeconds: Double
     package var failed: UInt64
     package var mirrored: UInt64
     package var sentBytes: UInt64
@@ -282,21 +285,24 @@ extension MirrorRule {
 extension MirrorDocument {
     init(_ status: MirrorStatus, now: Timestamp) {
         let settings = status.row.settings
+        // A worker that has ended knows no more about it.
+        let isPaused = status.row.isPaused && status.worker.activity == .stopped
         self.init(
             name: status.row.name.description,
             endpoint: settings.endpoint.description,
             bucket: settings.bucket,
             prefix: settings.prefix.isEmpty ? nil : settings.prefix,
             rules: status.rules.map(\.text),
-            state: status.worker.activity.rawValue,
+            state: (isPaused ? .paused : status.worker.activity).rawValue,
             breaker: status.worker.breaker.rawValue,
             keepsVersions: status.worker.keepsVersions,
             isUpToDate: status.isUpToDate,
             isFillingUp: status.isFillingUp,
             pending: status.pendingCount,
             pendingBytes: status.pendingBytes,
-            lagSeconds: status.oldestPending.map { Double(max(0, now.milliseconds - $0.milliseconds)) / 1000 }
-                ?? 0,
+            lagSeconds: status.lag(at: now),
+            backfillPending: status.beforeCount,
+            backfillLagSeconds: status.backfillLag(at: now),
             failed: status.deadCount,
             mirrored: status.worker.doneCount,
             sentBytes: status.worker.sentBytes,

@@ -291,8 +291,6 @@ extension MirrorService {
                     value: Double(value)
                 )
             }
-            let lag =
-                status.oldestPending.map { Double(max(0, now.milliseconds - $0.milliseconds)) / 1000 } ?? 0
             let breaker: Double =
                 switch status.worker.breaker {
                 case .closed: 0
@@ -302,7 +300,17 @@ extension MirrorService {
             return [
                 gauge("pending", "Changes that wait to be mirrored.", Double(status.pendingCount)),
                 gauge("pending_bytes", "Bytes of the versions that wait.", Double(status.pendingBytes)),
-                gauge("lag_seconds", "Age of the oldest change that waits.", lag),
+                gauge("lag_seconds", "Age of the oldest new change that waits.", status.lag(at: now)),
+                gauge(
+                    "backfill_pending",
+                    "Versions from before the mirror that are queued.",
+                    Double(status.beforeCount)
+                ),
+                gauge(
+                    "backfill_lag_seconds",
+                    "How long versions from before the mirror have waited for it.",
+                    status.backfillLag(at: now)
+                ),
                 gauge(
                     "failed",
                     "Changes that were given up and wait for somebody.",

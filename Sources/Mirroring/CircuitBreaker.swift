@@ -8,7 +8,8 @@ package import StoreModel
 ///    └────────── the probe succeeds (noteSuccess) ┴── it fails (noteFailure) ◀──┘
 /// ```
 ///
-/// 1. Only failures of the backend as a whole count; one object that it refuses says nothing about it.
+/// 1. Only failures of the backend as a whole count; one object that it refuses says nothing about it. Where that is not
+///    clear the loop asks a probe, and keeps this closed meanwhile.
 /// 2. While it is open nothing is sent; then one probe at a time, and everything else waits for its outcome.
 /// 3. What needs a person (keys, bucket, certificate, room) opens it at once: asking on does harm and helps nobody.
 package struct CircuitBreaker: Sendable {
@@ -23,7 +24,7 @@ package struct CircuitBreaker: Sendable {
     package private(set) var openCount: UInt64 = 0
     private var openingsInARow = 0
 
-    private let failureCountMax: Int
+    package let failureCountMax: Int
     private let backoff: Backoff
     private let backoffForHelp: Backoff
 
@@ -47,22 +48,31 @@ package struct CircuitBreaker: Sendable {
         return true
     }
 
-    package mutating func noteSuccess() {
+    /// - Parameter isProbe: a probe has succeeded: a backend that answers probes and does nothing else is asked more and
+    ///   more rarely.
+    package mutating func noteSuccess(isProbe: Bool = false) {
         failuresInARow = 0
         // What was sent before it opened may yet succeed; the probe decides.
         guard state != .open else { return }
         state = .closed
-        openingsInARow = 0
+        if !isProbe { openingsInARow = 0 }
         lastFailure = nil
     }
 
-    package mutating func noteFailure(_ failure: MirrorFailure, at now: UInt64, random: any RandomSource) {
+    /// - Parameter isCertain: enough is known to open it.
+    package mutating func noteFailure(
+        _ failure: MirrorFailure,
+        at now: UInt64,
+        isCertain: Bool = false,
+        random: any RandomSource
+    ) {
         lastFailure = failure
         failuresInARow += 1
         switch state {
         case .open: return
         case .halfOpen: break
-        case .closed: guard failure.needsHelp || failuresInARow >= failureCountMax else { return }
+        case .closed:
+            guard isCertain || failure.needsHelp || failuresInARow >= failureCountMax else { return }
         }
         state = .open
         openCount += 1

@@ -23,6 +23,16 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
         case rejected
         /// What arrived is not what was sent.
         case mismatch
+        /// An answer that makes no sense: no S3 document, another one, more or less than there may be.
+        case garbled
+    }
+
+    /// What a failure is about.
+    package enum Scope: Hashable, Sendable {
+        case task
+        case backend
+        /// Either: what else succeeds, or fails, tells.
+        case unclear
     }
 
     package let kind: Kind
@@ -36,11 +46,20 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
         self.retryAfter = retryAfter
     }
 
-    /// Whether it says something about the backend as a whole, not about one object.
-    package var isOfBackend: Bool {
+    /// | kind | about | the breaker | the task's budget of attempts |
+    /// |---|---|---|---|
+    /// | `unreachable` | the backend | opens after 5 in a row | counts when other tasks succeed meanwhile |
+    /// | `busy` | the backend | opens after 5 in a row; Retry-After | never |
+    /// | `untrusted`, `forbidden`, `noBucket`, `full` | the backend | opens at once, asks rarely | never |
+    /// | `denied` | unclear | opens when a probe is denied too, or 5 tasks are and none succeeds | counts when other tasks succeed meanwhile |
+    /// | `fault`, `garbled` | unclear | opens when probes fail too, or 5 tasks do and none succeeds | counts when other tasks or a probe succeed meanwhile |
+    /// | `mismatch`, `noUpload` | the task | – | counts |
+    /// | `rejected` | the task | – | given up at once |
+    package var scope: Scope {
         switch kind {
-        case .unreachable, .untrusted, .forbidden, .busy, .fault, .denied, .noBucket, .full: true
-        case .noUpload, .rejected, .mismatch: false
+        case .unreachable, .untrusted, .forbidden, .busy, .noBucket, .full: .backend
+        case .denied, .fault, .garbled: .unclear
+        case .noUpload, .rejected, .mismatch: .task
         }
     }
 

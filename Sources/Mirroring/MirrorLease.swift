@@ -1,26 +1,52 @@
-internal import Catalog
-internal import StoreModel
+package import Catalog
+package import StoreModel
+internal import Synchronization
 
 /// Who works on a mirror: one worker at a time, wherever workers run.
 ///
-/// 1. The holder's name stands in one document, the end of the lease in another: what the holder writes expects the
-///    first to be its own, so one that lost its lease can change nothing any more, whatever its clock says.
-/// 2. A lease that has run out may be taken; so may any by a worker that knows that it is alone (`isAlone`): the process
-///    that holds the store's lock.
-struct MirrorLease: Sendable {
-    static let duration = Duration.seconds(30)
+/// ```
+/// free ──take──▶ held ──take (renews)──▶ held ──release──▶ free
+///                  │
+///                  └── seen unchanged for `duration` by another worker, which takes it
+/// ```
+///
+/// 1. The holder's name stands in one document, the time of its last renewal in another: what the holder writes expects
+///    the first to be its own (`proof`), so one that lost its lease can change nothing any more.
+/// 2. Another worker takes it when it has seen both unchanged for `duration` by its own monotonic clock. Wall clocks, which
+///    jump and differ, decide nothing.
+/// 3. The holder sends no request later than `duration` after it began its last renewal, by its own monotonic clock
+///    (`isValid`): a worker that wakes up late does not send either. What it had sent before may still arrive.
+/// 4. A worker that knows that it is alone (`isAlone`: its process holds the store's lock) takes it at once.
+package final class MirrorLease: Sendable {
+    package static let duration = Duration.seconds(30)
     private static let format: UInt8 = 1
 
-    let id: MirrorID
-    let holder: UniqueID
-    let isAlone: Bool
+    private struct State {
+        /// What another holder has written, and since when it is known.
+        var seen: [[UInt8]?] = []
+        var seenAt: UInt64 = 0
+        var heldUntil: UInt64 = 0
+        /// In the document of the last renewal.
+        var time: Int64 = 0
+    }
+
+    private let id: MirrorID
+    private let holder: UniqueID
+    private let isAlone: Bool
+    private let state = Mutex(State())
+
+    package init(id: MirrorID, holder: UniqueID, isAlone: Bool) {
+        self.id = id
+        self.holder = holder
+        self.isAlone = isAlone
+    }
 
     private var key: [UInt8] { MirrorKey.under(MirrorKey.leasePrefix, id) }
     private var timeKey: [UInt8] { MirrorKey.under(MirrorKey.leaseTimePrefix, id) }
     private var body: [UInt8] { [Self.format] + holder.bytes }
 
     /// To be written along with whatever the holder changes.
-    var proof: DocumentWrite {
+    package var proof: DocumentWrite {
         DocumentWrite(
             space: .outbox,
             key: key,
@@ -30,40 +56,84 @@ struct MirrorLease: Sendable {
         )
     }
 
+    /// Whether requests may be sent.
+    package func isValid(at monotonic: UInt64) -> Bool {
+        isAlone || state.withLock { monotonic < $0.heldUntil }
+    }
+
     /// Takes the lease, or makes it longer.
+    /// - Parameter isHeld: the caller believes that it holds it. If somebody else has had it meanwhile it is lost, free or
+    ///   not: what was known under it is void.
     /// - Returns: whether it is held now.
-    func take(_ store: any MirrorStore, now: Timestamp) async throws -> Bool {
+    package func take(
+        _ store: any MirrorStore,
+        now: Timestamp,
+        monotonic: UInt64,
+        isHeld: Bool = false
+    ) async throws -> Bool {
         let (key, timeKey) = (key, timeKey)
         let (old, time) = try await store.read { reader in
-            (try reader.document(.outbox, key), try reader.document(.outbox, timeKey))
+            (try reader.document(.outbox, key)?.body, try reader.document(.outbox, timeKey)?.body)
         }
-        if let old, old.body != body, !isAlone {
-            guard let time, Self.end(time) <= now.milliseconds else { return false }
+        let isOwn = old == body
+        if isHeld, !isOwn {
+            state.withLock { $0.heldUntil = 0 }
+            return false
         }
+        guard isOwn || isAlone || mayTake(old, time, monotonic) else { return false }
         var writer = ByteWriter(capacity: 9)
         writer.write(Self.format)
-        writer.write(now.milliseconds + Self.duration.components.seconds * 1000)
+        writer.write(nextTime(now))
         do {
             try await store.write([
                 DocumentWrite(
                     space: .outbox,
                     key: key,
-                    expectation: old.map { .equals($0.body) } ?? .absent,
+                    expectation: old.map { .equals($0) } ?? .absent,
                     body: body
                 ),
-                DocumentWrite(space: .outbox, key: timeKey, body: writer.bytes),
+                DocumentWrite(
+                    space: .outbox,
+                    key: timeKey,
+                    // Whoever has renewed it in between keeps it.
+                    expectation: isOwn || isAlone ? .any : time.map { .equals($0) } ?? .absent,
+                    body: writer.bytes
+                ),
             ])
-            return true
         } catch let error as StoreError where error.code == .conflict {
+            state.withLock { $0.heldUntil = 0 }
             return false
+        }
+        state.withLock { $0.heldUntil = monotonic &+ Self.duration.nanoseconds }
+        return true
+    }
+
+    /// Gives it back, so that nobody has to wait for its end.
+    package func release(_ store: any MirrorStore) async {
+        state.withLock { $0.heldUntil = 0 }
+        let write = DocumentWrite(space: .outbox, key: key, expectation: .equals(body), body: nil)
+        // Without it the next one waits.
+        _ = try? await store.write([write])
+    }
+
+    private func mayTake(_ old: [UInt8]?, _ time: [UInt8]?, _ monotonic: UInt64) -> Bool {
+        guard old != nil else { return true }
+        return state.withLock { state in
+            state.heldUntil = 0
+            guard state.seen == [old, time] else {
+                (state.seen, state.seenAt) = ([old, time], monotonic)
+                return false
+            }
+            return monotonic &- state.seenAt >= Self.duration.nanoseconds
         }
     }
 
-    private static func end(_ row: DocumentRow) -> Int64 {
-        var reader = ByteReader(row.body)
-        guard (try? reader.read(UInt8.self)) == format, let end = try? reader.read(Int64.self) else {
-            return 0
+    /// Another one each time, also when the clock stands still or goes back.
+    private func nextTime(_ now: Timestamp) -> Int64 {
+        state.withLock { state in
+            let end = now.milliseconds &+ Self.duration.components.seconds * 1000
+            state.time = end == state.time ? end &+ 1 : end
+            return state.time
         }
-        return end
     }
 }

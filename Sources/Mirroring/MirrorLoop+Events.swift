@@ -15,8 +15,9 @@ extension MirrorLoop {
             isProbing = false
             switch result {
             case .success(let keeps):
-                breaker.noteSuccess()
-                successCount += 1
+                if breaker.state == .halfOpen { failing = [] }
+                breaker.noteSuccess(isProbe: true)
+                probeSuccessCount += 1
                 if keepsVersions != keeps {
                     keepsVersions = keeps
                     worker.logger.info(
@@ -27,6 +28,8 @@ extension MirrorLoop {
             case .failure(let error):
                 guard !(error is CancellationError) else { return }
                 note(Self.failure(error), now)
+                // One is not enough, unless it needs help.
+                wantsProbe = breaker.isClosed && keepsVersions != nil
             }
         case .performed(let task, .success(let outcome)):
             running.remove(task.sequence)
@@ -35,7 +38,8 @@ extension MirrorLoop {
             worker.pending.noteEnded(task)
             breaker.noteSuccess()
             budget.noteSuccess()
-            successCount += 1
+            taskSuccessCount += 1
+            failing = []
             lastProgress = now
             let time = worker.clock.now()
             worker.change { state in
@@ -56,11 +60,7 @@ extension MirrorLoop {
         case let refusal as MirrorRefusal:
             await giveUp(task, refusal.message, holdsKey: false)
         case let failure as MirrorFailure:
-            note(failure, now)
-            let isAlive = successCount > (attempts[task.sequence]?.successesBefore ?? 0)
-            // A backend that does nothing at all says nothing about one task.
-            if !failure.isOfBackend || isAlive { attempts[task.sequence, default: Attempts()].counted += 1 }
-            attempts[task.sequence, default: Attempts()].successesBefore = successCount
+            judge(failure, of: task, now)
             let counted = attempts[task.sequence]?.counted ?? 0
             if failure.kind == .rejected || counted >= worker.limits.attemptCountMax {
                 await giveUp(task, failure.description, holdsKey: keepsVersions == true)
@@ -69,7 +69,7 @@ extension MirrorLoop {
             }
         case let error as StoreError where error.code == .cancelled:
             // The lease went to another worker, who goes on.
-            hasLease = false
+            (hasLease, renewAt) = (false, now)
             window.delay(task, until: now)
         case let error as StoreError:
             await take(error, of: task, now)
@@ -77,6 +77,33 @@ extension MirrorLoop {
             noteTrouble(error)
             delay(task, retryAfter: nil, now)
         }
+    }
+
+    /// Whose trouble it is: the backend's, which the breaker is for, or the task's, which has its budget. MirrorFailure
+    /// has the table.
+    private mutating func judge(_ failure: MirrorFailure, of task: MirrorTask, _ now: UInt64) {
+        var attempt = attempts[task.sequence] ?? Attempts()
+        let othersWork = taskSuccessCount > attempt.tasksBefore
+        let answersProbes = probeSuccessCount > attempt.probesBefore
+        (attempt.tasksBefore, attempt.probesBefore) = (taskSuccessCount, probeSuccessCount)
+        switch failure.scope {
+        case .task:
+            attempt.counted += 1
+            show(failure.description)
+        case .backend:
+            note(failure, now)
+            if failure.kind == .unreachable, othersWork { attempt.counted += 1 }
+        case .unclear:
+            failing.insert(task.sequence)
+            if failing.count >= breaker.failureCountMax {
+                note(failure, now, isCertain: true)
+            } else {
+                wantsProbe = breaker.isClosed
+                show(failure.description)
+            }
+            if othersWork || answersProbes && failure.kind != .denied { attempt.counted += 1 }
+        }
+        attempts[task.sequence] = attempt
     }
 
     /// The store itself could not do its part.
@@ -145,9 +172,9 @@ extension MirrorLoop {
         )
     }
 
-    private mutating func note(_ failure: MirrorFailure, _ now: UInt64) {
+    private mutating func note(_ failure: MirrorFailure, _ now: UInt64, isCertain: Bool = false) {
         let before = breaker.state
-        if failure.isOfBackend { breaker.noteFailure(failure, at: now, random: worker.random) }
+        breaker.noteFailure(failure, at: now, isCertain: isCertain, random: worker.random)
         show(failure.description)
         guard breaker.state == .open, before != .open else { return }
         worker.logger.warning(
@@ -178,6 +205,6 @@ extension MirrorLoop {
     private static func failure(_ error: any Error) -> MirrorFailure {
         guard let failure = error as? MirrorFailure else { return MirrorFailure(.fault, "\(error)") }
         // The probe is about no object: whatever it was answered is about the backend.
-        return failure.isOfBackend ? failure : MirrorFailure(.fault, failure.message)
+        return failure.scope == .task ? MirrorFailure(.fault, failure.message) : failure
     }
 }

@@ -16,10 +16,17 @@ struct MirrorLoop {
 
     struct Attempts {
         var count = 0
-        /// Failures between which the backend did something else.
+        /// Failures that count against the task: MirrorLoop+Events.swift.
         var counted = 0
-        /// When it last failed, or was first started.
-        var successesBefore: UInt64 = 0
+        /// How many tasks, and how many probes, had succeeded when it last failed, or was first started.
+        var tasksBefore: UInt64 = 0
+        var probesBefore: UInt64 = 0
+    }
+
+    /// Reading of the tasks of a class.
+    struct Scan {
+        var isAtEnd = false
+        var generation: UInt64?
     }
 
     /// What belongs to one set of settings.
@@ -44,14 +51,27 @@ struct MirrorLoop {
     var isTicking = false
     var running: Set<UInt64> = []
     var attempts: [UInt64: Attempts] = [:]
-    /// Tasks up to here may have been tried by a worker before this one.
+    /// Tasks up to here may have been tried by a worker before this one: of the new ones, and of those from before.
     var doubtfulBelow: UInt64 = .max
-    var successCount: UInt64 = 0
+    var doubtfulBeforeBelow: UInt64 = .max
+    var taskSuccessCount: UInt64 = 0
+    var probeSuccessCount: UInt64 = 0
+    /// Tasks that have failed since one succeeded, of which nobody knows whose fault it is.
+    var failing: Set<UInt64> = []
+    /// A task fails and the backend seems to work: a probe tells, and nothing waits for it.
+    var wantsProbe = false
     var hasLease = false
     var renewAt: UInt64 = 0
     var backfill: MirrorBackfill?
-    var readGeneration: UInt64?
-    var isAtEnd = false
+    var newScan = Scan()
+    var beforeScan = Scan()
+    var rescans: UInt64 = 0
+    /// Keys of which nothing from before is left.
+    var clearKeys: Set<TaskWindow.Name> = []
+    /// Up to where versions from before were put ahead of a new task of their key.
+    var aheadUpTo: [TaskWindow.Name: UInt64] = [:]
+    /// The first new task that waits for the back-fill to be done.
+    var blockedFrom: UInt64?
     var mayReadAgain = true
     var nudges: UInt64 = 0
     var lastProgress: UInt64
@@ -68,7 +88,7 @@ struct MirrorLoop {
         nudges = worker.nudgeCount
     }
 
-    private var now: UInt64 { worker.clock.monotonicNanoseconds() }
+    var now: UInt64 { worker.clock.monotonicNanoseconds() }
 
     // MARK: One turn
 
@@ -83,7 +103,9 @@ struct MirrorLoop {
             try await readHeldKeys()
             breaker.allowProbe()
             attempts = [:]
-            isAtEnd = false
+            (newScan, beforeScan) = (Scan(), Scan())
+            // What was given up and is tried again stands before what is newer of its key.
+            (clearKeys, aheadUpTo) = ([], [:])
             try await noteDoubt()
         }
         if setup.row.isPaused {
@@ -100,8 +122,9 @@ struct MirrorLoop {
             return mayGoOn
         }
         try await fillBackfill(setup)
-        try await readTasks()
+        try await readTasks(setup, keepsVersions)
         start(setup, keepsVersions, &group)
+        let isAtEnd = newScan.isAtEnd && beforeScan.isAtEnd && blockedFrom == nil
         let isIdle = running.isEmpty && window.isEmpty && isAtEnd && backfill?.isDone != false
         show(isIdle ? .idle : .working)
         if isIdle, untilIdle { return false }
@@ -114,12 +137,13 @@ struct MirrorLoop {
     }
 
     private func show(_ activity: MirrorWorkerState.Activity) {
-        let (breaker, count, keeps) = (breaker, running.count, keepsVersions)
+        let (breaker, count, keeps, tasks) = (breaker, running.count, keepsVersions, window.count)
         worker.change { state in
             state.activity = activity
             state.breaker = breaker.state
             state.breakerOpenCount = breaker.openCount
             state.runningCount = count
+            state.taskCount = tasks
             state.keepsVersions = keeps
         }
     }
@@ -172,7 +196,7 @@ struct MirrorLoop {
                 row: row,
                 route: route,
                 backend: backend,
-                pace: MirrorPace(row.settings, clock: worker.clock)
+                pace: MirrorPace(row.settings, clock: worker.clock, lease: worker.lease)
             )
             guard mustAsk else { return true }
             setupGeneration += 1
@@ -188,12 +212,18 @@ struct MirrorLoop {
     }
 
     private mutating func keepLease() async throws -> Bool {
-        guard !hasLease || now >= renewAt else { return true }
-        let isNew = !hasLease
-        hasLease = try await worker.lease.take(worker.store, now: worker.clock.now())
-        renewAt = now &+ MirrorLease.duration.nanoseconds / 3
-        guard hasLease else { return false }
-        if isNew { try await begin() }
+        guard now >= renewAt else { return hasLease }
+        // What was begun under a lease that is lost ends before there is a new one: no task runs twice.
+        guard hasLease || running.isEmpty else { return false }
+        let time = now
+        let lease = worker.lease
+        let wall = worker.clock.now()
+        guard try await lease.take(worker.store, now: wall, monotonic: time, isHeld: hasLease) else {
+            (hasLease, renewAt) = (false, time &+ 1_000_000_000)
+            return false
+        }
+        if !hasLease { try await begin() }
+        (hasLease, renewAt) = (true, time &+ MirrorLease.duration.nanoseconds / 3)
         return true
     }
 
@@ -203,24 +233,41 @@ struct MirrorLoop {
         backfill = try await worker.store.document(.outbox, MirrorKey.backfill(id)).map {
             try MirrorBackfill($0)
         }
-        doubtfulBelow = 0
-        try await noteDoubt()
-        window = TaskWindow(countMax: worker.limits.window)
-        attempts = [:]
-        isAtEnd = false
-        readGeneration = nil
+        window = TaskWindow(countMax: worker.limits.window, boundary: backfill?.end ?? 0)
+        (attempts, failing, clearKeys, aheadUpTo) = ([:], [], [], [:])
+        (newScan, beforeScan, blockedFrom) = (Scan(), Scan(), nil)
         try await readHeldKeys()
+        (doubtfulBelow, doubtfulBeforeBelow) = (0, 0)
+        try await noteDoubt()
     }
 
-    /// Tasks that are there now may have been tried before: the first ones of the queue, as many as a window holds.
+    /// Tasks that are there now may have been tried before: of the new ones those that fit into a window, without the
+    /// keys that are held; all of those from before, of which few are queued at a time.
     private mutating func noteDoubt() async throws {
         let prefix = MirrorKey.under(MirrorKey.pendingPrefix, worker.id)
-        let count = worker.limits.window
-        let last = try await worker.store.read { reader in
-            let rows = try reader.documents(.outbox, prefix: prefix, limit: count)
-            return rows.last.flatMap { MirrorKey.sequence(of: $0.key) }
+        let (window, countMax) = (window, worker.limits.window)
+        let (before, new) = try await worker.store.read { reader in
+            var (before, new) = (UInt64(0), UInt64(0))
+            var (count, countByKey) = (0, [TaskWindow.Name: Int]())
+            try reader.forEachDocument(.outbox, prefix: prefix) { row in
+                let task = try MirrorTask(row)
+                guard task.sequence >= window.boundary else {
+                    before = task.sequence &+ 1
+                    return true
+                }
+                let name = TaskWindow.Name(task)
+                guard !window.isHeld(name), countByKey[name, default: 0] < TaskWindow.perKeyMaxDefault else {
+                    return true
+                }
+                countByKey[name, default: 0] += 1
+                count += 1
+                new = task.sequence &+ 1
+                return count < countMax
+            }
+            return (before, new)
         }
-        doubtfulBelow = max(doubtfulBelow, last.map { $0 &+ 1 } ?? 0)
+        doubtfulBelow = max(doubtfulBelow, new)
+        doubtfulBeforeBelow = max(doubtfulBeforeBelow, before)
     }
 
     private mutating func readHeldKeys() async throws {
@@ -244,8 +291,10 @@ struct MirrorLoop {
 
     private mutating func startProbe(_ setup: Setup, _ group: inout TaskGroup<Event>) {
         guard !isProbing else { return }
-        guard breaker.isClosed ? keepsVersions == nil : breaker.takeProbe(at: now) else { return }
-        isProbing = true
+        guard breaker.isClosed ? keepsVersions == nil || wantsProbe : breaker.takeProbe(at: now) else {
+            return
+        }
+        (isProbing, wantsProbe) = (true, false)
         let generation = setupGeneration
         group.addTask {
             do {
@@ -261,7 +310,9 @@ struct MirrorLoop {
 
     /// Queues some of the versions that were there before the mirror.
     private mutating func fillBackfill(_ setup: Setup) async throws {
-        guard let state = backfill, !state.isDone, window.count < worker.limits.window / 4 else { return }
+        guard let state = backfill, !state.isDone, window.count(of: .before) < worker.limits.window / 4 else {
+            return
+        }
         let (limit, id) = (worker.limits.backfillPageSize, worker.id)
         let (tasks, cursor) = try await worker.store.read { reader in
             let rows = try reader.versions(afterSequence: state.cursor, limit: limit)
@@ -269,19 +320,13 @@ struct MirrorLoop {
             for bucket in try reader.buckets() { names[bucket.id] = bucket.name }
             var tasks: [MirrorTask] = []
             for row in rows where row.id.sequence < state.end {
-                guard let bucket = names[row.bucket], setup.route.matches(bucket: bucket, row: row) else {
-                    continue
-                }
-                tasks.append(
-                    MirrorTask(
-                        mirror: id,
-                        sequence: row.id.sequence,
-                        change: .made,
-                        bucketName: bucket,
-                        row: row,
-                        time: row.createdAt
-                    )
-                )
+                // What went ahead of something new is queued or done.
+                guard let bucket = names[row.bucket], setup.route.matches(bucket: bucket, row: row),
+                    try reader.document(.outbox, MirrorKey.pending(id, row.id.sequence)) == nil,
+                    try reader.document(.outbox, MirrorKey.mirrored(id, row.id)) == nil,
+                    try reader.document(.outbox, MirrorKey.dead(id, row.id.sequence)) == nil
+                else { continue }
+                tasks.append(Self.task(before: row, bucket, id))
             }
             let last = rows.count < limit ? state.end : min(rows.last?.id.sequence ?? state.end, state.end)
             return (tasks, last)
@@ -299,38 +344,24 @@ struct MirrorLoop {
         writes.append(worker.lease.proof)
         try await worker.store.write(writes)
         backfill = next
-        worker.pending.reset()
-        isAtEnd = false
+        worker.pending.noteAdded(tasks)
+        beforeScan = Scan()
         lastProgress = now
     }
 
-    private mutating func readTasks() async throws {
-        guard window.wantsMore else { return }
-        if isAtEnd {
-            guard mayReadAgain, worker.store.generation(of: .outbox) != readGeneration else { return }
-        }
-        mayReadAgain = false
-        let generation = worker.store.generation(of: .outbox)
-        let prefix = MirrorKey.under(MirrorKey.pendingPrefix, worker.id)
-        let from = prefix + MirrorKey.bytes(window.scanFrom)
-        // What was there before comes first: a version must not stand in front of an older one of its key.
-        let end = backfill.map { $0.isDone ? UInt64.max : $0.cursor } ?? .max
-        let limit = min(worker.limits.pageSize, window.room)
-        let page = try await worker.store.read { reader in
-            try reader.documents(.outbox, prefix: prefix, from: from, limit: limit).map { try MirrorTask($0) }
-        }
-        let wanted = page.filter { $0.sequence <= end }
-        window.add(wanted)
-        isAtEnd = wanted.count < limit
-        readGeneration = generation
-    }
-
     private mutating func start(_ setup: Setup, _ keepsVersions: Bool, _ group: inout TaskGroup<Event>) {
-        while running.count < setup.row.settings.concurrency, let task = window.next(at: now) {
+        let concurrency = setup.row.settings.concurrency
+        // Something new finds room whatever is under way.
+        let beforeMax = max(1, concurrency * 3 / 4)
+        while running.count < concurrency, let task = window.next(at: now, beforeMax: beforeMax) {
             running.insert(task.sequence)
+            let doubtfulBelow = task.sequence < window.boundary ? doubtfulBeforeBelow : doubtfulBelow
             let isDoubtful = task.sequence < doubtfulBelow || attempts[task.sequence] != nil
             if attempts[task.sequence] == nil {
-                attempts[task.sequence] = Attempts(successesBefore: successCount)
+                attempts[task.sequence] = Attempts(
+                    tasksBefore: taskSuccessCount,
+                    probesBefore: probeSuccessCount
+                )
             }
             let transfer = MirrorTransfer(
                 store: worker.store,

@@ -1,7 +1,7 @@
 package import StoreModel
 internal import Synchronization
 
-/// How fast a mirror may ask and send. Every request passes through here.
+/// How fast a mirror may ask and send, and whether it still may. Every request passes through here.
 package final class MirrorPace: Sendable {
     private struct Budgets {
         var requests: RateBudget
@@ -10,8 +10,10 @@ package final class MirrorPace: Sendable {
 
     private let budgets: Mutex<Budgets>
     private let clock: any StoreClock
+    private let lease: MirrorLease
 
-    package init(_ settings: MirrorSettings, clock: any StoreClock) {
+    package init(_ settings: MirrorSettings, clock: any StoreClock, lease: MirrorLease) {
+        self.lease = lease
         budgets = Mutex(
             Budgets(
                 requests: RateBudget(perSecond: UInt64(settings.requestsPerSecond)),
@@ -24,11 +26,18 @@ package final class MirrorPace: Sendable {
     func request() async throws {
         let now = clock.monotonicNanoseconds()
         try await rest(budgets.withLock { $0.requests.take(1, at: now) })
+        try check()
     }
 
     func bytes(_ count: Int) async throws {
         let now = clock.monotonicNanoseconds()
         try await rest(budgets.withLock { $0.bytes.take(Double(count), at: now) })
+        try check()
+    }
+
+    private func check() throws(StoreError) {
+        guard !lease.isValid(at: clock.monotonicNanoseconds()) else { return }
+        throw StoreError(.cancelled, "The lease of this worker has run out.")
     }
 
     private func rest(_ duration: Duration) async throws {

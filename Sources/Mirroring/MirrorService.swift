@@ -10,10 +10,25 @@ package struct MirrorStatus: Sendable {
     package let worker: MirrorWorkerState
     package let pendingCount: UInt64
     package let pendingBytes: UInt64
+    /// Of what is new.
     package let oldestPending: Timestamp?
+    /// Versions from before the mirror that are queued; more follow while it is filling up.
+    package let beforeCount: UInt64
     package let deadCount: UInt64
     /// Versions from before the mirror are not all queued yet.
     package let isFillingUp: Bool
+
+    /// How long what is new has waited at most.
+    package func lag(at now: Timestamp) -> Double { Self.seconds(from: oldestPending, to: now) }
+
+    /// How long versions from before the mirror have waited for it, if some are left.
+    package func backfillLag(at now: Timestamp) -> Double {
+        isFillingUp || beforeCount > 0 ? Self.seconds(from: row.createdAt, to: now) : 0
+    }
+
+    private static func seconds(from start: Timestamp?, to now: Timestamp) -> Double {
+        start.map { Double(max(0, now.milliseconds - $0.milliseconds)) / 1000 } ?? 0
+    }
 
     /// Everything that should be there is there, as far as the mirror's own account goes.
     package var isUpToDate: Bool { pendingCount == 0 && deadCount == 0 && !isFillingUp }
@@ -120,11 +135,12 @@ package final class MirrorService: Sendable {
     package func status(of row: MirrorRow) async throws -> MirrorStatus {
         let store = directory.store
         let worker = worker(row.id)
-        let total = try await (worker?.pending ?? PendingCount()).total(row.id, store)
-        let dead = try await deadCount(row.id)
         let backfill = try await store.document(.outbox, MirrorKey.backfill(row.id)).map {
             try MirrorBackfill($0)
         }
+        let pending = worker?.pending ?? PendingCount()
+        let total = try await pending.total(row.id, store, boundary: backfill?.end ?? 0)
+        let dead = try await deadCount(row.id)
         return MirrorStatus(
             row: row,
             rules: try await directory.route(row.id)?.rules ?? [],
@@ -132,6 +148,7 @@ package final class MirrorService: Sendable {
             pendingCount: total.count,
             pendingBytes: total.bytes,
             oldestPending: total.oldest,
+            beforeCount: total.beforeCount,
             deadCount: dead,
             isFillingUp: backfill?.isDone == false
         )

@@ -38,6 +38,7 @@ package final class MirrorWorker: Sendable {
     let random: any RandomSource
     let limits: MirrorWorkerLimits
     let lease: MirrorLease
+    private let isAlone: Bool
     let logger: Logger
     let pending = PendingCount()
     private let current = Mutex(MirrorWorkerState())
@@ -62,6 +63,7 @@ package final class MirrorWorker: Sendable {
         self.random = random
         self.limits = limits
         self.logger = logger
+        self.isAlone = isAlone
         lease = MirrorLease(id: row.id, holder: UniqueID.random(from: random), isAlone: isAlone)
     }
 
@@ -97,5 +99,6 @@ package final class MirrorWorker: Sendable {
             }
             group.cancelAll()
         }
+        if !isAlone { await lease.release(store) }
     }
 }

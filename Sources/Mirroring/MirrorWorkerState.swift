@@ -17,6 +17,8 @@ package struct MirrorWorkerState: Sendable {
     /// nil: nobody has asked it yet.
     package var keepsVersions: Bool?
     package var runningCount = 0
+    /// Tasks in memory; the others stand in the outbox.
+    package var taskCount = 0
     /// Of tasks.
     package var doneCount: UInt64 = 0
     package var sentBytes: UInt64 = 0

@@ -8,7 +8,9 @@ final class PendingCount: Sendable {
     struct Total: Hashable, Sendable {
         var count: UInt64 = 0
         var bytes: UInt64 = 0
-        /// Of the first one: when it was decided.
+        /// Of them, versions from before the mirror.
+        var beforeCount: UInt64 = 0
+        /// Of the first new one: when it was decided.
         var oldest: Timestamp?
     }
 
@@ -17,9 +19,17 @@ final class PendingCount: Sendable {
         /// Tasks below are in the total.
         var countedBelow: UInt64 = 0
         var isCounting = false
+        /// Tasks below were there before the mirror.
+        var boundary: UInt64 = 0
         /// Ended while a page is being read.
         var endedMeanwhile: Set<UInt64> = []
         var era: UInt64 = 0
+
+        mutating func count(_ task: MirrorTask) {
+            total.count += 1
+            total.bytes += task.size
+            if task.sequence < boundary { total.beforeCount += 1 }
+        }
     }
 
     private static let pageSize = 1000
@@ -31,6 +41,20 @@ final class PendingCount: Sendable {
             guard task.sequence < state.countedBelow else { return }
             state.total.count -= min(1, state.total.count)
             state.total.bytes -= min(task.size, state.total.bytes)
+            if task.sequence < state.boundary { state.total.beforeCount -= min(1, state.total.beforeCount) }
+        }
+    }
+
+    /// Tasks were put in between by the worker.
+    func noteAdded(_ tasks: [MirrorTask]) {
+        state.withLock { state in
+            guard !state.isCounting else {
+                // Nobody knows whether the page has them.
+                state.era += 1
+                (state.total, state.countedBelow) = (Total(), 0)
+                return
+            }
+            for task in tasks where task.sequence < state.countedBelow { state.count(task) }
         }
     }
 
@@ -42,7 +66,13 @@ final class PendingCount: Sendable {
         }
     }
 
-    func total(_ id: MirrorID, _ store: any MirrorStore) async throws -> Total {
+    /// - Parameter boundary: tasks below were there before the mirror.
+    func total(_ id: MirrorID, _ store: any MirrorStore, boundary: UInt64) async throws -> Total {
+        state.withLock { state in
+            guard state.boundary != boundary else { return }
+            state.era += 1
+            (state.total, state.countedBelow, state.boundary) = (Total(), 0, boundary)
+        }
         let prefix = MirrorKey.under(MirrorKey.pendingPrefix, id)
         while true {
             let begun = state.withLock { state -> (UInt64, UInt64)? in
@@ -69,10 +99,7 @@ final class PendingCount: Sendable {
             let isAtEnd = state.withLock { state in
                 defer { (state.isCounting, state.endedMeanwhile) = (false, []) }
                 guard state.era == era else { return false }
-                for task in page where !state.endedMeanwhile.contains(task.sequence) {
-                    state.total.count += 1
-                    state.total.bytes += task.size
-                }
+                for task in page where !state.endedMeanwhile.contains(task.sequence) { state.count(task) }
                 if let last = page.last { state.countedBelow = last.sequence &+ 1 }
                 return page.count < Self.pageSize
             }
@@ -80,7 +107,9 @@ final class PendingCount: Sendable {
         }
         var total = state.withLock { $0.total }
         let first = try await store.read { reader in
-            try reader.documents(.outbox, prefix: prefix, limit: 1).first.map { try MirrorTask($0) }
+            try reader.documents(.outbox, prefix: prefix, from: prefix + MirrorKey.bytes(boundary), limit: 1)
+                .first
+                .map { try MirrorTask($0) }
         }
         total.oldest = first?.time
         return total

@@ -341,10 +341,14 @@ package struct S3MirrorBackend: MirrorBackend {
         "XMinioAdminBucketQuotaExceeded",
     ]
 
+    private static let plainStatuses: Set<Int> = [405, 409, 411, 412, 413, 414, 416, 501]
+
     private static func kind(_ error: TransportError) -> MirrorFailure.Kind {
         switch error.code {
         case .certificateRejected: .untrusted
         case .addressRefused: .forbidden
+        case .protocolViolation, .tooLarge: .garbled
+        case .invalidRequest: .rejected
         default: .unreachable
         }
     }
@@ -355,7 +359,7 @@ package struct S3MirrorBackend: MirrorBackend {
         case .credentials: return .denied
         case .request: return .rejected
         case .integrity: return .mismatch
-        case .answer: return .fault
+        case .answer: return .garbled
         case .transport: return .unreachable
         case .service: break
         }
@@ -374,6 +378,9 @@ package struct S3MirrorBackend: MirrorBackend {
         if error.isRetryable || (error.status ?? 500) >= 500 && error.code != "NotImplemented" {
             return .fault
         }
-        return .rejected
+        // A refusal in S3's words, or by a status that says enough, is about the object; any other comes from something
+        // in between.
+        let saysEnough = error.isDocumented || plainStatuses.contains(error.status ?? 0)
+        return saysEnough ? .rejected : .garbled
     }
 }

@@ -33,6 +33,8 @@ package struct S3ClientError: Error, Sendable, CustomStringConvertible {
     /// Whether the call may have had its effect nevertheless.
     package var mayHaveTakenEffect: Bool
     package var transport: TransportError?
+    /// Whether the server said it in S3's words, not by a status alone.
+    package var isDocumented = false
     /// The region that the server names.
     var region: String?
 
@@ -101,6 +103,7 @@ extension S3ClientError {
             mayHaveTakenEffect: head.status >= 500
         )
         error.status = head.status
+        error.isDocumented = document != nil
         error.requestID = document?.requestID ?? head.first("x-amz-request-id").map { String($0.prefix(128)) }
         error.region = head.first("x-amz-bucket-region") ?? document?.region
         return error

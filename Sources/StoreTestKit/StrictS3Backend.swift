@@ -53,7 +53,11 @@ package final class StrictS3Backend: MirrorBackend {
         var nextID = 1
         var chaos = Chaos.none
         var failure: MirrorFailure?
-        var poisoned: Set<String> = []
+        var sparesProbes = false
+        var writeFailure: MirrorFailure?
+        var poisoned: [String: MirrorFailure] = [:]
+        var isHolding = false
+        var held: [(key: String, continuation: CheckedContinuation<Void, Never>)] = []
         var callCount = 0
         var putCount = 0
         var partCount = 0
@@ -72,12 +76,59 @@ package final class StrictS3Backend: MirrorBackend {
     // MARK: For tests
 
     package func set(_ chaos: Chaos) { state.withLock { $0.chaos = chaos } }
-    package func fail(_ failure: MirrorFailure?) { state.withLock { $0.failure = failure } }
-    package func poison(_ key: String, _ isOn: Bool = true) {
-        state.withLock { state in
-            if isOn { state.poisoned.insert(key) } else { state.poisoned.remove(key) }
-        }
+    /// All calls fail, or all but those of probes.
+    package func fail(_ failure: MirrorFailure?, sparesProbes: Bool = false) {
+        state.withLock { ($0.failure, $0.sparesProbes) = (failure, sparesProbes) }
     }
+    /// Writes fail; reads, and with them probes, don't.
+    package func failWrites(_ failure: MirrorFailure?) { state.withLock { $0.writeFailure = failure } }
+    package func poison(_ key: String, _ isOn: Bool = true) {
+        poison(key, isOn ? MirrorFailure(.fault, "This key never works.") : nil)
+    }
+    package func poison(_ key: String, _ failure: MirrorFailure?) {
+        state.withLock { $0.poisoned[key] = failure }
+    }
+
+    /// Objects wait before they are taken, until `letOneGo`, or for good when the caller ends.
+    package func hold(_ isOn: Bool) {
+        let held = state.withLock { state in
+            state.isHolding = isOn
+            guard !isOn else { return [CheckedContinuation<Void, Never>]() }
+            defer { state.held = [] }
+            return state.held.map(\.continuation)
+        }
+        for continuation in held { continuation.resume() }
+    }
+
+    /// The keys of what waits, in the order in which it came.
+    package var heldKeys: [String] { state.withLock { $0.held.map(\.key) } }
+
+    /// Takes the object that has waited the longest.
+    package func letOneGo() {
+        let first = state.withLock { $0.held.isEmpty ? nil : $0.held.removeFirst() }
+        first?.continuation.resume()
+    }
+
+    private func waitWhileHeld(_ key: String) async throws {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let mayGo = state.withLock { state in
+                    guard state.isHolding, !Task.isCancelled else { return true }
+                    state.held.append((key, continuation))
+                    return false
+                }
+                if mayGo { continuation.resume() }
+            }
+        } onCancel: {
+            let held = state.withLock { state in
+                defer { state.held.removeAll { $0.key == key } }
+                return state.held.filter { $0.key == key }
+            }
+            for entry in held { entry.continuation.resume() }
+        }
+        try Task.checkCancellation()
+    }
+
     package func place(_ key: String, _ bytes: [UInt8]) {
         state.withLock { state in
             let object = Object(
@@ -106,14 +157,15 @@ package final class StrictS3Backend: MirrorBackend {
     private func draw() -> Int { Int(random.next() % 100) }
 
     /// Goes wrong before anything was done.
-    private func begin(_ key: String = "") async throws {
+    private func begin(_ key: String = "", isWrite: Bool = false, isProbe: Bool = false) async throws {
         for _ in 0..<(random.next() % 3) { await Task.yield() }
         try Task.checkCancellation()
         let number = draw()
         try state.withLock { state in
             state.callCount += 1
-            if let failure = state.failure { throw failure }
-            if state.poisoned.contains(key) { throw MirrorFailure(.fault, "This key never works.") }
+            if let failure = state.failure, !isProbe || !state.sparesProbes { throw failure }
+            if isWrite, let failure = state.writeFailure { throw failure }
+            if let failure = state.poisoned[key] { throw failure }
             if number < state.chaos.faults { throw MirrorFailure(.fault, "500") }
             if number < state.chaos.faults + state.chaos.busy {
                 throw MirrorFailure(.busy, "SlowDown", retryAfter: .milliseconds(50))
@@ -150,7 +202,7 @@ package final class StrictS3Backend: MirrorBackend {
     // MARK: Calls
 
     package func keepsVersions() async throws -> Bool {
-        try await begin()
+        try await begin(isProbe: true)
         return state.withLock { $0.keepsVersions }
     }
 
@@ -166,7 +218,8 @@ package final class StrictS3Backend: MirrorBackend {
             state.running[key, default: 0] += 1
         }
         defer { state.withLock { $0.running[key, default: 1] -= 1 } }
-        try await begin(key)
+        try await begin(key, isWrite: true)
+        try await waitWhileHeld(key)
         try receive(bytes, md5, sha256)
         let object = state.withLock { state in
             let object = Object(
@@ -190,7 +243,7 @@ package final class StrictS3Backend: MirrorBackend {
     }
 
     package func startUpload(_ key: String, _ properties: MirrorProperties) async throws -> String {
-        try await begin(key)
+        try await begin(key, isWrite: true)
         return state.withLock { state in
             let id = "u\(state.nextID)"
             state.nextID += 1
@@ -207,7 +260,7 @@ package final class StrictS3Backend: MirrorBackend {
         md5: MD5Digest,
         sha256: Digest
     ) async throws -> MirrorPart {
-        try await begin(key)
+        try await begin(key, isWrite: true)
         try receive(bytes, md5, sha256)
         try state.withLock { state in
             guard state.uploads[upload]?.key == key else { throw MirrorFailure(.noUpload, "NoSuchUpload") }
@@ -230,7 +283,7 @@ package final class StrictS3Backend: MirrorBackend {
 
     package func complete(_ key: String, upload: String, _ parts: [MirrorPart]) async throws -> MirrorReceipt
     {
-        try await begin(key)
+        try await begin(key, isWrite: true)
         let object = try state.withLock { state in
             guard let found = state.uploads[upload] else { throw MirrorFailure(.noUpload, "NoSuchUpload") }
             var bytes: [UInt8] = []
@@ -293,7 +346,7 @@ package final class StrictS3Backend: MirrorBackend {
     }
 
     package func delete(_ key: String, version: String?) async throws -> String? {
-        try await begin(key)
+        try await begin(key, isWrite: true)
         let id = state.withLock { state -> String? in
             if let version {
                 state.objects[key]?.removeAll { $0.versionID == version }
@@ -319,7 +372,7 @@ package final class StrictS3Backend: MirrorBackend {
     }
 
     package func setTags(_ key: String, version: String?, _ tags: [(String, String)]) async throws {
-        try await begin(key)
+        try await begin(key, isWrite: true)
         try state.withLock { state in
             guard
                 let index = state.objects[key]?.lastIndex(where: { version == nil || $0.versionID == version }

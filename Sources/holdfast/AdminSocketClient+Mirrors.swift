@@ -21,7 +21,8 @@ extension AdminSocketClient {
         ]
         let flags = [
             "isVirtualHost": settings.isVirtualHost, "allowsLinkLocal": settings.allowsLinkLocal,
-            "allowsPrivate": settings.allowsPrivate, "isUnsigned": !settings.signsBodies, "isPaused": mirror.isPaused,
+            "allowsPrivate": settings.allowsPrivate, "isUnsigned": !settings.signsBodies,
+            "isPaused": mirror.isPaused,
         ]
         var members: [String: MirrorMember?] = texts.mapValues { $0.map { .text($0) } }
         for (name, flag) in flags { members[name] = .flag(flag) }

@@ -190,6 +190,23 @@ class HistoryTests(MirrorCase):
             self.assertEqual(body, f"{versions - 1 - place}".encode())
 
 
+    @unittest.skipUnless(IS_LONG, "a gibibyte: HOLDFAST_LONG=1")
+    def test_an_object_of_a_gibibyte(self):
+        backend = self.holdfast_backend()
+        piece = random_bytes(64 * MIB, 50)
+        self.upload_in_parts("gibibyte", [piece[number:] + piece[:number] for number in range(16)])
+        started = time.monotonic()
+        self.add(backend)
+        self.wait(1800)
+        seconds = time.monotonic() - started
+        print(f"1 GiB mirrored in {seconds:.1f} s: {1024 / seconds:.0f} MiB/s", flush=True)
+        self.assertEqual(self.verify("--deep")["checked"], 1)
+        with open(f"/proc/{self.server.process.pid}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
+        print(f"the server's memory at most: {peak} MiB", flush=True)
+        self.assertLess(peak, 700)
+
+
 class FaultTests(MirrorCase):
     def test_a_backend_that_is_down_costs_clients_nothing_and_gets_everything_later(self):
         backend = self.holdfast_backend()
@@ -298,6 +315,27 @@ class FaultTests(MirrorCase):
         keys = [entry["Key"] for entry in backend.s3.list_objects_v2(Bucket="mirror")["Contents"]]
         self.assertEqual(keys, ["models/keep/d"])
         self.assertEqual(self.s3.head_object(Bucket="models", Key="keep/c", **key)["ReplicationStatus"], "FAILED")
+
+    def test_a_bucket_that_is_deleted_stops_it_and_one_that_is_made_again_goes_on(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        self.put("a", b"1")
+        self.wait()
+        for version in backend.s3.list_object_versions(Bucket="mirror")["Versions"]:
+            backend.s3.delete_object(Bucket="mirror", Key=version["Key"], VersionId=version["VersionId"])
+        backend.s3.delete_bucket(Bucket="mirror")
+        for number in range(20):
+            self.put(f"k{number}", b"2")
+        poll(lambda: (self.status().get("lastError") or "").startswith("noBucket"), "the missing bucket is told")
+        self.assertEqual((self.status()["pending"], self.status()["failed"], self.status()["breaker"]), (20, 0, "open"))
+        backend.s3.create_bucket(Bucket="mirror")
+        backend.s3.put_bucket_versioning(Bucket="mirror", VersioningConfiguration={"Status": "Enabled"})
+        self.do("mirror", "retry", "offsite")
+        self.wait()
+        # What went with the old bucket is named.
+        report = self.verify(code=6)
+        self.assertEqual([report["missing"], report["different"], report["extra"]], [1, 0, 0])
+        self.assertEqual([difference["key"] for difference in report["differences"]], ["models/a"])
 
     def test_wrong_arguments_are_refused(self):
         path = self.credentials("key", "secret")
@@ -686,11 +724,14 @@ class OtherBackendTests(MirrorCase):
         url = f"http://127.0.0.1:{free_port()}"
         self.start(
             [rclone, "serve", "s3", "--addr", url.removeprefix("http://"), "--auth-key", f"{ACCESS_KEY},rclonesecret",
-             "--vfs-cache-mode", "off", self.directory / "data"],
+             "--vfs-cache-mode", "off", "-vv", self.directory / "data"],
             url,
         )
-        # Its answer to CreateMultipartUpload has another root than S3's, which is refused: nothing goes in parts.
-        self.mirror_without_history(Backend(url, secret_key="rclonesecret"), "--part-size", "64")
+        backend = Backend(url, secret_key="rclonesecret")
+        self.mirror_without_history(backend)
+        # The twenty MiB went in three parts of the usual size.
+        log = (self.directory / "backend.log").read_text()
+        self.assertEqual((log.count("put multipart upload"), log.count("complete multipart upload")), (3, 1))
 
     def test_seaweedfs_as_a_backend(self):
         weed = next(iter(CLIENTS.glob("*/bin/weed")), None) or shutil.which("weed")

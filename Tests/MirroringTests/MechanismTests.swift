@@ -95,6 +95,59 @@ import Testing
         #expect(done == Array(1...20))
     }
 
+    @Test func ofFourTasksOneIsFromBefore() throws {
+        var window = TaskWindow(boundary: 100)
+        window.add(try (1...40).map { try task(UInt64($0), "old\($0)") })
+        window.add(try (101...140).map { try task(UInt64($0), "new\($0)") })
+        #expect(window.count(of: .before) == 40 && window.count(of: .new) == 40)
+        #expect(window.scanFrom == 141 && window.scanBeforeFrom == 41)
+        var sequences: [UInt64] = []
+        for _ in 0..<16 {
+            let taken = window.next(at: 0)
+            let next = try #require(taken)
+            sequences.append(next.sequence)
+            window.finish(next)
+        }
+        #expect(sequences == [101, 102, 103, 1, 104, 105, 106, 2, 107, 108, 109, 3, 110, 111, 112, 4])
+    }
+
+    @Test func placesAreKeptFreeForWhatIsNew() throws {
+        var window = TaskWindow(boundary: 100)
+        window.add(try (1...9).map { try task(UInt64($0), "old\($0)") })
+        var taken: [MirrorTask] = []
+        while let next = window.next(at: 0, beforeMax: 3) { taken.append(next) }
+        #expect(taken.map(\.sequence) == [1, 2, 3] && window.runningBeforeCount == 3)
+        window.add([try task(101, "new")])
+        let new = window.next(at: 0, beforeMax: 3)
+        #expect(new?.sequence == 101)
+        window.delay(taken[0], until: 50)
+        window.hold(TaskWindow.Name(taken[1]))
+        window.finish(taken[2])
+        #expect(window.runningBeforeCount == 0)
+    }
+
+    @Test func aKeyThatSomethingNewWaitsForGoesFirstAndInOrder() throws {
+        var window = TaskWindow(boundary: 100)
+        window.add(try (1...20).map { try task(UInt64($0), "old\($0)") })
+        let running = window.next(at: 0)
+        #expect(running?.sequence == 1)
+        // Two that the back-fill has not come to, one that runs already.
+        window.addAhead([try task(1, "old1"), try task(51, "k"), try task(52, "k"), try task(20, "old20")])
+        window.add([try task(101, "k"), try task(102, "old1")])
+        var sequences: [UInt64] = []
+        for _ in 0..<3 {
+            let taken = window.next(at: 0)
+            let next = try #require(taken)
+            sequences.append(next.sequence)
+            window.finish(next)
+        }
+        #expect(sequences == [51, 52, 101])
+        window.finish(try #require(running))
+        let behind = window.next(at: 0)
+        #expect(behind?.sequence == 2 || behind?.sequence == 102)
+        #expect(window.count(of: .before) == 19)
+    }
+
     @Test func aHeldKeyWaitsUntilItIsLetGo() throws {
         var window = TaskWindow()
         window.add([try task(1, "a"), try task(2, "a"), try task(3, "b")])

@@ -170,9 +170,12 @@ extension AccountDirectory {
     /// then the older one opens it.
     /// - Returns: how many secrets were sealed anew.
     package func sealAnew() async throws -> Int {
+        let rows = try await keys()
+        // A store that has sealed nothing needs no key yet.
+        guard !rows.isEmpty else { return 0 }
         let ring = try await objects.sealingRing()
         var count = 0
-        for row in try await keys() where row.sealedSecret.keeper != .masterKey(ring.newest.id) {
+        for row in rows where row.sealedSecret.keeper != .masterKey(ring.newest.id) {
             // What an accepted loss has taken stays lost.
             guard let secret = try? open(row) else { continue }
             let sealed = AccessKeyRow(

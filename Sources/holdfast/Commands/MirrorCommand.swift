@@ -275,6 +275,12 @@ extension MirrorDocument {
                     + "\(audit.lastPassEndedAt ?? "never"), next \(audit.nextRunAt ?? "-")"
             )
         }
+        if backfillLagSeconds > 0 {
+            lines.append(
+                "  back-fill \(HumanFormat.count(backfillPending, "version")) queued, "
+                    + "since \(HumanFormat.duration(seconds: backfillLagSeconds))"
+            )
+        }
         if let lastError {
             lines.append("  last error \(lastErrorAt ?? "")  \(HumanFormat.visible(lastError))")
         }
