@@ -593,7 +593,14 @@ extension BlobVolume {
     package func noteLostBatch(at location: RecordLocation) throws(VolumeError) {
         try writer.withLock { writer throws(VolumeError) in
             try checkUsable()
+            let identity = writer.identityFile.identity
             state.withLock { state in
+                if !state.isLogDamaged {
+                    state.attestedTail = identity.attestable(
+                        state.chain.writtenTail,
+                        knownCommitIndex: state.knownCommitIndex
+                    )
+                }
                 state.chain.cut(at: location)
                 state.isLogDamaged = true
             }
