@@ -568,12 +568,19 @@ extension BlobVolume {
     static func isZero(_ range: Range<UInt64>, of file: any DiskFile) throws(DiskError) -> Bool {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         defer { buffer.deallocate() }
-        var offset = range.lowerBound
+        // Past the page cache, in whole blocks: what stands in front of the range in its first one is not looked at.
+        let block: UInt64 = 4096
+        var offset = range.lowerBound / block * block
         while offset < range.upperBound {
-            let wanted = Int(min(UInt64(buffer.count), range.upperBound - offset))
-            let count = try file.read(into: buffer.slice(0, wanted), at: offset)
-            guard count > 0 else { return true }
-            if !UnsafeRawBufferPointer(buffer.slice(0, count)).isZero { return false }
+            let left = (range.upperBound - offset + block - 1) / block * block
+            let wanted = Int(min(UInt64(buffer.count), left))
+            let ahead = left - UInt64(wanted)
+            let count = try file.readDirect(into: buffer.slice(0, wanted), at: offset, aheadByteCount: ahead)
+            let end = min(offset + UInt64(count), range.upperBound)
+            let start = max(offset, range.lowerBound)
+            guard start < end else { return true }
+            let part = buffer.slice(Int(start - offset), Int(end - start))
+            if !UnsafeRawBufferPointer(part).isZero { return false }
             offset += UInt64(count)
         }
         return true
@@ -586,7 +593,14 @@ extension BlobVolume {
     package func noteLostBatch(at location: RecordLocation) throws(VolumeError) {
         try writer.withLock { writer throws(VolumeError) in
             try checkUsable()
+            let identity = writer.identityFile.identity
             state.withLock { state in
+                if !state.isLogDamaged {
+                    state.attestedTail = identity.attestable(
+                        state.chain.writtenTail,
+                        knownCommitIndex: state.knownCommitIndex
+                    )
+                }
                 state.chain.cut(at: location)
                 state.isLogDamaged = true
             }

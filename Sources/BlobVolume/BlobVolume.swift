@@ -51,6 +51,8 @@ package final class BlobVolume: Sendable {
         var complete: UInt64 = 0
         var knownCommitIndex: UInt64 = 0
         var isLogDamaged = false
+        /// See `VolumeMemory.attestedTail`.
+        var attestedTail: LogPosition?
         var payloadByteCount: UInt64 = 0
         var failure: VolumeError?
         var isClosed = false
@@ -147,6 +149,7 @@ package final class BlobVolume: Sendable {
         state.withLock { state in
             writer.identityFile.memory.knownCommitIndex = state.knownCommitIndex
             writer.identityFile.memory.isLogDamaged = state.isLogDamaged
+            writer.identityFile.memory.attestedTail = state.attestedTail
         }
         do throws(DiskError) {
             try writer.identityFile.write(to: disk)
@@ -182,6 +185,9 @@ package final class BlobVolume: Sendable {
     /// A batch that was fsynced here can't be read any more (or may be among records that can't): this log must not
     /// vote. It stays so, over reopening, until `noteLogRebuilt`.
     package var isLogDamaged: Bool { state.withLock { $0.isLogDamaged } }
+    /// Where the log ended, when it is damaged and that is certain: everything that was acknowledged from here is in the
+    /// log that ends there, whoever has it. It stays true until `noteLogRebuilt`, over reopening and half a rebuild.
+    package var attestedTail: LogPosition? { state.withLock { $0.attestedTail } }
     /// Every payload of commits up to this sequence was here, as the writer last said.
     package var completeSequence: UInt64 { state.withLock { $0.complete } }
 
@@ -225,7 +231,10 @@ package final class BlobVolume: Sendable {
     package func noteLogRebuilt() throws(VolumeError) {
         try writer.withLock { writer throws(VolumeError) in
             try checkUsable()
-            state.withLock { $0.isLogDamaged = false }
+            state.withLock { state in
+                state.isLogDamaged = false
+                state.attestedTail = nil
+            }
             try writeIdentity(&writer)
         }
     }

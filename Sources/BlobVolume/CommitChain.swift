@@ -20,6 +20,9 @@ struct CommitChain: Sendable {
     private var isUncertain = false
     /// The latest batch that was met behind a hole.
     private var lost: LogPosition?
+    /// Where the log ended when it was written last, whether what leads there can still be read or not. Nil when
+    /// records behind it are lost: one of them may have been a batch.
+    private(set) var writtenTail: LogPosition?
 
     var tail: LogPosition { entries.last?.position ?? base }
     var isDamaged: Bool { isUncertain || lost != nil }
@@ -53,7 +56,13 @@ struct CommitChain: Sendable {
     }
 
     /// Records between the last batch and the next are lost, although they were fsynced.
-    mutating func noteLostRecords() { isUncertain = true }
+    mutating func noteLostRecords() {
+        isUncertain = true
+        writtenTail = nil
+    }
+
+    /// The log was written up to here; what comes in the order of the writes after it has told otherwise.
+    mutating func noteWritten(_ position: LogPosition) { writtenTail = position }
 
     /// The log went on behind a hole with records that count no more.
     mutating func noteContinuation() { isUncertain = false }
@@ -61,6 +70,7 @@ struct CommitChain: Sendable {
     mutating func reset(base: LogPosition) {
         self = CommitChain()
         self.base = base
+        writtenTail = base
     }
 
     /// Drops the batches up to `base`; false when it is not in the log.

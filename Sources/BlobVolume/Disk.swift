@@ -61,6 +61,14 @@ package struct DiskSpace: Sendable, Equatable {
 package protocol DiskFile: AnyObject, Sendable {
     /// Reads until `buffer` is full or the file ends; returns the bytes read.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int
+    /// As `read`, but what the disk has, past the system's page cache where it allows that: nothing is put into the cache
+    /// and nothing dropped from it. `offset`, and the buffer's address and length, are multiples of 4,096.
+    /// - Parameter aheadByteCount: how many of the bytes that follow are read next: they may be fetched meanwhile.
+    func readDirect(
+        into buffer: UnsafeMutableRawBufferPointer,
+        at offset: UInt64,
+        aheadByteCount: UInt64
+    ) throws(DiskError) -> Int
     /// Reads what the system has in memory, without waiting: nil when that is nothing, or can't be told. Fewer bytes
     /// than asked for say nothing about the end of the file.
     func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int?
@@ -85,8 +93,6 @@ package protocol DiskFile: AnyObject, Sendable {
     /// Bytes that the file system has allocated.
     func allocatedSize() throws(DiskError) -> UInt64
     func close()
-    /// A hint: this range is read next. Starts reading it without waiting.
-    func prefetch(offset: UInt64, length: UInt64)
 }
 
 /// A failed call of the file layer.
@@ -132,9 +138,15 @@ package struct DiskError: Error, Sendable, CustomStringConvertible {
 }
 
 extension DiskFile {
-    package func prefetch(offset: UInt64, length: UInt64) {}
-
     package func bypassCache(zeroedFrom: UInt64) {}
+
+    package func readDirect(
+        into buffer: UnsafeMutableRawBufferPointer,
+        at offset: UInt64,
+        aheadByteCount: UInt64
+    ) throws(DiskError) -> Int {
+        try read(into: buffer, at: offset)
+    }
 
     package func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? { nil }
 

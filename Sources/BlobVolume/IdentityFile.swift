@@ -18,6 +18,8 @@ internal import StoreModel
 //                     missing where they were not known, and are ignored by programs that don't know them
 //   knownCommitIndex  number
 //   logDamaged        true or false
+//   attestedTail      {epoch, sequence, hash}, only when logDamaged: where the log ended, when that is certain. Ignored by
+//                     programs that don't know it, which drop it when they write
 //   frozen            [{segment, end}]
 //   watermarks        {logSegment, logOffset, bulkSegment, bulkOffset, complete}: lower bounds of what is fsynced
 //   logFloor          {epoch, sequence, hash, fromSegment, fromOffset}, from format 2 on and only when segments with
@@ -161,6 +163,9 @@ struct IdentityFile: Sendable {
         )
         add("knownCommitIndex", .unsigned(memory.knownCommitIndex))
         add("logDamaged", .boolean(memory.isLogDamaged))
+        if let tail = memory.attestedTail, memory.isLogDamaged {
+            add("attestedTail", .object(Self.members(of: tail)))
+        }
         add(
             "frozen",
             .array(
@@ -176,13 +181,12 @@ struct IdentityFile: Sendable {
         if let floor = memory.logFloor {
             add(
                 "logFloor",
-                .object([
-                    .init(name: "epoch", value: .unsigned(floor.position.epoch)),
-                    .init(name: "sequence", value: .unsigned(floor.position.sequence)),
-                    .init(name: "hash", value: .text(floor.position.hash.hex)),
-                    .init(name: "fromSegment", value: .unsigned(UInt64(floor.from.segment))),
-                    .init(name: "fromOffset", value: .unsigned(floor.from.offset)),
-                ])
+                .object(
+                    Self.members(of: floor.position) + [
+                        .init(name: "fromSegment", value: .unsigned(UInt64(floor.from.segment))),
+                        .init(name: "fromOffset", value: .unsigned(floor.from.offset)),
+                    ]
+                )
             )
         }
         add("clean", .boolean(memory.isClean))
@@ -194,6 +198,21 @@ struct IdentityFile: Sendable {
         text += ",\n"
         text += Self.checksumLine(of: [UInt8](text.utf8)[...])
         return [UInt8](text.utf8)
+    }
+
+    private static func members(of position: LogPosition) -> [IdentityText.Member] {
+        [
+            .init(name: "epoch", value: .unsigned(position.epoch)),
+            .init(name: "sequence", value: .unsigned(position.sequence)),
+            .init(name: "hash", value: .text(position.hash.hex)),
+        ]
+    }
+
+    private static func position(_ text: IdentityText) -> LogPosition? {
+        guard let epoch = text["epoch"]?.asUnsigned, let sequence = text["sequence"]?.asUnsigned,
+            let hash = text["hash"]?.asText.flatMap({ Digest(hex: $0) })
+        else { return nil }
+        return LogPosition(epoch: epoch, sequence: sequence, hash: hash)
     }
 
     private static func checksumLine(of bytes: ArraySlice<UInt8>) -> String {
@@ -315,6 +334,9 @@ struct IdentityFile: Sendable {
         memory = VolumeMemory()
         memory.knownCommitIndex = try unsigned("knownCommitIndex")
         memory.isLogDamaged = try member("logDamaged", text["logDamaged"]?.asBoolean)
+        if let tail = text["attestedTail"], memory.isLogDamaged {
+            memory.attestedTail = try member("attestedTail", Self.position(tail))
+        }
         memory.watermarks = try Self.watermarks(try member("watermarks", text["watermarks"]))
         if let floor = text["logFloor"] { memory.logFloor = try Self.logFloor(floor) }
         memory.isClean = try member("clean", text["clean"]?.asBoolean)
@@ -341,11 +363,10 @@ struct IdentityFile: Sendable {
     }
 
     private static func logFloor(_ text: IdentityText) throws(ByteReader.Failure) -> VolumeMemory.LogFloor {
-        guard let epoch = text["epoch"]?.asUnsigned, let sequence = text["sequence"]?.asUnsigned,
-            let hash = text["hash"]?.asText.flatMap({ Digest(hex: $0) }),
-            let from = location(text, "fromSegment", "fromOffset")
-        else { throw ByteReader.Failure("the floor of the log is malformed") }
-        return .init(position: LogPosition(epoch: epoch, sequence: sequence, hash: hash), from: from)
+        guard let position = position(text), let from = location(text, "fromSegment", "fromOffset") else {
+            throw ByteReader.Failure("the floor of the log is malformed")
+        }
+        return .init(position: position, from: from)
     }
 
     private static func watermarks(_ text: IdentityText) throws(ByteReader.Failure) -> VolumeMemory.Watermarks

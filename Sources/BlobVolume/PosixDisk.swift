@@ -199,6 +199,7 @@ private final class PosixFile: DiskFile {
     private let owned: Mutex<OwnedDescriptor?>
     private let bypass = Mutex<DirectWriter?>(nil)
     private let direct: DirectWrites
+    private let directReads = DirectReads()
     private let path: String
 
     init(_ descriptor: OwnedDescriptor, path: String, _ directBuffer: DirectBuffer) {
@@ -230,6 +231,23 @@ private final class PosixFile: DiskFile {
             }
         }
         return done
+    }
+
+    func readDirect(
+        into buffer: UnsafeMutableRawBufferPointer,
+        at offset: UInt64,
+        aheadByteCount: UInt64
+    ) throws(DiskError) -> Int {
+        let opened = try descriptor("pread")
+        let done = try directReads.read(
+            into: buffer,
+            at: try place(offset, plus: 0, "pread"),
+            aheadByteCount: Int(clamping: aheadByteCount),
+            descriptor: opened.value,
+            path: path
+        )
+        if let done { return done }
+        return try read(into: buffer, at: offset)
     }
 
     func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? {
@@ -317,13 +335,6 @@ private final class PosixFile: DiskFile {
         guard fdatasync(opened.value) == 0 else { throw DiskError.system("fdatasync", path) }
     }
 
-    func prefetch(offset: UInt64, length: UInt64) {
-        guard let opened = try? descriptor("posix_fadvise"), let start = off_t(exactly: offset) else {
-            return
-        }
-        posix_fadvise(opened.value, start, off_t(clamping: length), POSIX_FADV_WILLNEED)
-    }
-
     func startWriteback(offset: UInt64, length: UInt64) throws(DiskError) {
         let opened = try descriptor("sync_file_range")
         let start = try place(offset, plus: 0, "sync_file_range")
@@ -356,6 +367,7 @@ private final class PosixFile: DiskFile {
     func close() {
         bypass.withLock { $0 = nil }
         direct.close()
+        directReads.close()
         owned.withLock { $0 = nil }
     }
 

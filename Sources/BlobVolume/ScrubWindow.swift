@@ -1,6 +1,10 @@
 internal import StoreModel
 
-/// A buffer over a file that is read once from start to end, in large reads.
+/// A buffer over a file that is read once from start to end, in large reads past the page cache: a scrub wants to know what
+/// the disk has, and what it reads nobody else needs in memory.
+///
+/// What the cache still gives a scrub are the 64 bytes of a segment's header and its footer, and what is read again when a
+/// repair is verified.
 final class ScrubWindow {
     static let byteCount = 2 << 20
 
@@ -13,7 +17,15 @@ final class ScrubWindow {
     private(set) var byteCount: UInt64 = 0
     private(set) var readCount: UInt64 = 0
 
-    init() { buffer = .allocate(byteCount: Self.byteCount, alignment: 4096) }
+    private static let alignment: UInt64 = 4096
+
+    // What is wanted may begin within a block.
+    init() {
+        buffer = .allocate(
+            byteCount: Self.byteCount + Int(Self.alignment),
+            alignment: Int(Self.alignment)
+        )
+    }
 
     deinit { buffer.deallocate() }
 
@@ -44,21 +56,29 @@ final class ScrubWindow {
 
     private func fill(_ offset: UInt64, _ needed: Int) throws(DiskError) {
         guard let file else { preconditionFailure("A window is used between begin and end.") }
-        let whole = Int(min(UInt64(Self.byteCount), limit - offset))
         count = 0
-        start = offset
+        start = offset / Self.alignment * Self.alignment
+        let least = Self.blocks(offset - start + UInt64(needed))
+        let whole = max(least, Self.blocks(min(UInt64(Self.byteCount), limit - start)))
+        // What is read next is fetched while this is hashed.
+        let next = start + UInt64(whole)
+        let ahead = next < limit ? min(UInt64(Self.byteCount), limit - next) : 0
         readCount += 1
+        var read: Int
         do throws(DiskError) {
-            count = try file.read(into: buffer.slice(0, whole), at: offset)
+            read = try file.readDirect(into: buffer.slice(0, whole), at: start, aheadByteCount: ahead)
         } catch {
             // The bad sector may lie behind what is wanted.
-            guard needed < whole else { throw error }
+            guard least < whole else { throw error }
             readCount += 1
-            count = try file.read(into: buffer.slice(0, needed), at: offset)
+            read = try file.readDirect(into: buffer.slice(0, least), at: start, aheadByteCount: 0)
         }
-        byteCount += UInt64(count)
-        let next = offset + UInt64(whole)
-        // What is read next is fetched while this is hashed.
-        if next < limit { file.prefetch(offset: next, length: min(UInt64(Self.byteCount), limit - next)) }
+        // Behind the limit somebody may be writing.
+        count = Int(min(UInt64(read), limit - start))
+        byteCount += UInt64(count) - min(UInt64(count), offset - start)
+    }
+
+    private static func blocks(_ byteCount: UInt64) -> Int {
+        Int((byteCount + alignment - 1) / alignment * alignment)
     }
 }

@@ -195,6 +195,7 @@ extension CommitChain {
                 if !trim(base: event.position) { noteUnreachable(event.position) }
             case .batch:
                 let location = RecordLocation(segment: segment, unit: event.unit)
+                noteWritten(event.position)
                 if !append(event.position, predecessor: event.predecessor, at: location) {
                     noteUnreachable(event.position)
                 }

@@ -75,6 +75,15 @@ private struct CheckRun {
         for fault in loaded.faults { add(.damage, "\(fault.name) is not usable: \(fault.reason)") }
         if loaded.file.memory.isLogDamaged {
             add(.damage, "the commit log has lost batches and was not rebuilt since")
+            let attested = loaded.file.memory.attestedTail.map {
+                "the log ended at \($0): the volume votes for that, and opening the store rebuilds it from a volume whose log"
+                    + " is whole up to there"
+            }
+            add(
+                .note,
+                attested
+                    ?? "it is not known where the log ended: the volume has no vote until the others have rebuilt it"
+            )
         }
         if let reason = loaded.file.memory.failureReason { add(.damage, "the volume failed: \(reason)") }
     }

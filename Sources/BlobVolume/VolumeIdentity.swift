@@ -142,8 +142,23 @@ struct VolumeMemory: Sendable, Equatable {
     var frozen: [FrozenSegment] = []
     /// A batch that was acknowledged from here is lost; see `BlobVolume.isLogDamaged`.
     var isLogDamaged = false
+    /// Where a damaged log ended, when that is certain: everything that was acknowledged from here is in the log that
+    /// ends there. True from the moment at which the damage was noticed, whatever is done to the log afterwards, because
+    /// nothing that is written to a damaged log counts before it is rebuilt; forgotten then. Nil: no such thing is known.
+    var attestedTail: LogPosition?
     /// Kept here when it is higher than what the log's own records tell.
     var knownCommitIndex: UInt64 = 0
+}
+
+extension VolumeIdentity {
+    /// The end of a log that is about to be called damaged, unless the volume once acknowledged more than that: it knows
+    /// of a later commit, it had lost something before, or its promise is older than the log.
+    func attestable(_ tail: LogPosition?, knownCommitIndex: UInt64) -> LogPosition? {
+        guard let tail, promise > 0, promise >= tail.epoch, knownCommitIndex <= tail.sequence,
+            (tail.epoch, tail.sequence) >= (votesFromEpoch, votesFromSequence)
+        else { return nil }
+        return tail
+    }
 }
 
 extension BlobVolume {

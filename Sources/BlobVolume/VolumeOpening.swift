@@ -56,6 +56,8 @@ struct VolumeOpening: ~Copyable {
     private var syncedLog: RecordLocation
     private var syncedBulk: RecordLocation
     private var losesSyncedBatches = false
+    /// Bytes at the end of the log were taken for an unfinished write.
+    private var isLogEndTorn = false
     /// The log's tail is fsynced, or there is none.
     private var isLogSettled = false
     private let discardsUnsynced: Bool
@@ -279,6 +281,7 @@ struct VolumeOpening: ~Copyable {
         guard !isHistory else { return }
         segment.tail = Tail(end: settlement.end, dirtyEnd: max(scan.end, settlement.end))
         let cutByteCount = max(scan.end, settlement.end) - settlement.end
+        if segment.kind == .log, cutByteCount > 0 { isLogEndTorn = true }
         if discardsUnsynced {
             report.discardedByteCount += cutByteCount
             if cutByteCount > 0 { CoverageMark.reach(.unsyncedDiscarded) }
@@ -393,7 +396,10 @@ struct VolumeOpening: ~Copyable {
     /// Makes durable what the bytes about to be cut, or the segments about to be left, are the only witnesses of.
     private mutating func remember(_ chain: CommitChain) throws(VolumeError) {
         var memory = identityFile.memory
-        if chain.isDamaged || losesSyncedBatches && !hasAcknowledged { memory.isLogDamaged = true }
+        if chain.isDamaged || losesSyncedBatches && !hasAcknowledged {
+            if !memory.isLogDamaged { memory.attestedTail = attestedTail(of: chain) }
+            memory.isLogDamaged = true
+        }
         memory.knownCommitIndex = max(memory.knownCommitIndex, knownCommitIndex)
         if discardsUnsynced {
             for segment in found {
@@ -412,6 +418,24 @@ struct VolumeOpening: ~Copyable {
         file.memory = memory
         try io("The volume's identity can't be written.") { () throws(DiskError) in try file.write(to: disk) }
         identityFile = file
+    }
+
+    /// Where a damaged log ended, if that is certain: the hole is in front of the last batch, and nothing can have stood
+    /// behind that. After a clean close the watermarks tell; without one the rest of the open segment must be zero,
+    /// because in a file whose bits flip a bad end may be a whole batch as well as an unfinished one.
+    private func attestedTail(of chain: CommitChain) -> LogPosition? {
+        if discardsUnsynced || losesSyncedBatches || isLogEndTorn { return nil }
+        let last = found.last { $0.kind == .log }
+        guard identityFile.memory.isClean || last?.tail != nil else { return nil }
+        if let acknowledged, let tail = chain.writtenTail,
+            (tail.epoch, tail.sequence) < (acknowledged.epoch, acknowledged.sequence)
+        {
+            return nil
+        }
+        return identityFile.identity.attestable(
+            chain.writtenTail,
+            knownCommitIndex: max(knownCommitIndex, identityFile.memory.knownCommitIndex)
+        )
     }
 
     /// Cuts what is torn and fsyncs the tails: what is only in the page cache counts for nothing until then.
@@ -534,6 +558,7 @@ struct VolumeOpening: ~Copyable {
         state.chain = chain
         state.knownCommitIndex = max(knownCommitIndex, identityFile.memory.knownCommitIndex)
         state.isLogDamaged = identityFile.memory.isLogDamaged
+        state.attestedTail = identityFile.memory.attestedTail
         let lastSection = found.last { $0.kind == .log }?.contents.section
         state.complete =
             identityFile.memory.isClean ? identityFile.memory.watermarks.complete : lastSection?.complete ?? 0

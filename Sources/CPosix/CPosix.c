@@ -2,7 +2,9 @@
 #include "CPosix.h"
 
 #include <pthread.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -25,6 +27,36 @@ int holdfast_reopen_direct(int descriptor) {
     snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
     return open(name, O_RDWR | O_DIRECT | O_CLOEXEC);
 }
+
+int holdfast_reopen_direct_reading(int descriptor) {
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
+    return open(name, O_RDONLY | O_DIRECT | O_CLOEXEC);
+}
+
+int holdfast_read_begin(unsigned long *context, int descriptor, void *bytes, unsigned long count, long offset) {
+    if (*context == 0 && syscall(SYS_io_setup, 1, context) != 0) return -1;
+    struct iocb request = {
+        .aio_lio_opcode = IOCB_CMD_PREAD,
+        .aio_fildes = (unsigned int)descriptor,
+        .aio_buf = (unsigned long)bytes,
+        .aio_nbytes = count,
+        .aio_offset = offset,
+    };
+    struct iocb *requests[1] = {&request};
+    return syscall(SYS_io_submit, *context, 1, requests) == 1 ? 0 : -1;
+}
+
+long holdfast_read_end(unsigned long context) {
+    struct io_event event;
+    long count;
+    do {
+        count = syscall(SYS_io_getevents, context, 1, 1, &event, NULL);
+    } while (count == 0 || (count < 0 && errno == EINTR));
+    return count == 1 ? (long)event.res : -errno;
+}
+
+void holdfast_read_close(unsigned long context) { syscall(SYS_io_destroy, context); }
 
 long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, long offset) {
     struct iovec part = {.iov_base = bytes, .iov_len = count};

@@ -23,6 +23,8 @@ extension CommitLogMachine {
         static let smallQuorum = Weaknesses(rawValue: 128)
         /// Takes what volumes share with the chosen log by length, not by place.
         static let noChain = Weaknesses(rawValue: 256)
+        /// Counts damaged volumes that know where their log ended, and does not ask what they know.
+        static let ignoresAttested = Weaknesses(rawValue: 512)
     }
 
     func index(of volume: VolumeID) -> Int? { volumes.firstIndex { $0.id == volume } }
@@ -95,12 +97,22 @@ extension CommitLogMachine {
 
     // MARK: Who counts
 
-    /// Whether the volume's word counts at a start. A volume that is merely behind counts.
+    /// Whether the volume's word counts at a start. A volume that is merely behind counts, and one whose log is damaged
+    /// but which knows where it ended.
     func isEligible(_ volume: Volume) -> Bool {
-        guard volume.isUp else { return false }
+        volume.isUp && (hasWholeLog(volume) || attestedTail(of: volume) != nil)
+    }
+
+    /// Whether everything that the volume acknowledged is in its log.
+    private func hasWholeLog(_ volume: Volume) -> Bool {
         if !weaknesses.isDisjoint(with: [.noPromise, .trustsDamaged]) { return true }
         return volume.fault == nil && LogPlace(volume.report.outline.tail) >= volume.record.votesFrom
             && !isNew(volume)
+    }
+
+    /// What a volume whose log is not whole votes for.
+    private func attestedTail(of volume: Volume) -> LogPosition? {
+        isNew(volume) || hasWholeLog(volume) ? nil : volume.report.attestedTail
     }
 
     /// Never promised anything: a replacement that is being filled, or a volume that forgot. Founding members
@@ -117,7 +129,8 @@ extension CommitLogMachine {
 
     var activeMemberships: [LogMembership] {
         if case .serving = phase { return active(of: memberships, committed: commitIndex) }
-        return (latest(of: volumes.filter(isEligible)) ?? latest(of: volumes)).map { active(for: $0) } ?? []
+        return (choice(among: volumes.filter(isEligible)) ?? latest(of: volumes)).map { active(for: $0) }
+            ?? []
     }
 
     /// The memberships in force for a volume's log. Whether its last change is committed is judged by what
@@ -157,10 +170,36 @@ extension CommitLogMachine {
         }
     }
 
+    /// The volume whose log is chosen when these vote: the latest of the whole ones, unless one that is damaged ended
+    /// later. Then nobody here has that end with all that leads to it, and nothing can be chosen.
+    private func choice(among candidates: [Volume]) -> Volume? {
+        guard let best = latest(of: candidates.filter(hasWholeLog)) else { return nil }
+        return isOutvoted(best.report.outline.tail, by: candidates) ? nil : best
+    }
+
+    private func isOutvoted(_ tail: LogPosition, by candidates: [Volume]) -> Bool {
+        guard !weaknesses.contains(.ignoresAttested) else { return false }
+        return candidates.contains { attestedTail(of: $0)?.isLater(than: tail) ?? false }
+    }
+
+    /// Why there is nothing to choose although enough volumes vote.
+    var endWithoutLog: String? {
+        let eligible = volumes.filter(isEligible)
+        guard choice(among: eligible) == nil else { return nil }
+        var end: LogPosition?
+        for volume in eligible {
+            guard let tail = attestedTail(of: volume) else { continue }
+            if end.map({ tail.isLater(than: $0) }) ?? true { end = tail }
+        }
+        return end.map {
+            "the log is known to end at \($0), but no volume that is here has it whole up to there"
+        }
+    }
+
     /// Why the log that could be chosen must not be.
     var lossOfCommitted: String? {
         let eligible = volumes.filter(isEligible)
-        return canDecide(eligible) ? latest(of: eligible).flatMap { lossOfCommitted(in: $0) } : nil
+        return canDecide(eligible) ? choice(among: eligible).flatMap { lossOfCommitted(in: $0) } : nil
     }
 
     /// What the log lacks of what is known to be committed: more volumes lost something than can be
@@ -183,7 +222,7 @@ extension CommitLogMachine {
 
     /// Whether these volumes are a quorum of the memberships that hold for the latest log among them.
     private func canDecide(_ candidates: [Volume]) -> Bool {
-        guard let chosen = latest(of: candidates) else { return false }
+        guard let chosen = choice(among: candidates) else { return false }
         return isQuorum(candidates.map(\.id), of: active(for: chosen))
     }
 
@@ -215,7 +254,7 @@ extension CommitLogMachine {
         let promised = volumes.filter { volume in
             isEligible(volume) && (volume.record.promise >= wantedEpoch || weaknesses.contains(.noPromise))
         }
-        guard canDecide(promised), let chosen = latest(of: promised) else { return }
+        guard canDecide(promised), let chosen = choice(among: promised) else { return }
         guard lossOfCommitted(in: chosen) == nil else { return }
         choose(chosen)
     }

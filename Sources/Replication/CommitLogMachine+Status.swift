@@ -133,7 +133,7 @@ extension CommitLogMachine {
             return reason
         case .gathering:
             if !hasBegun { return "the log volumes are being read" }
-            return lossOfCommitted
+            return lossOfCommitted ?? endWithoutLog
                 ?? "fewer than \(quorum.writeQuorum) log volumes can vote; missing: \(names)"
         case .promising:
             return "the log volumes are being promised epoch \(wantedEpoch)"

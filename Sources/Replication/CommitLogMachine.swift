@@ -40,6 +40,13 @@ package import StoreModel
 ///     its log has reached that place it votes in no start; a log that reached it, or a later epoch, has
 ///     everything that the volume can have acknowledged. A volume that is only behind keeps its vote: it says
 ///     truthfully that it acknowledged no more.
+///     A volume that lost batches *in front of* its end, and whose end is certain, keeps a vote as well: what
+///     the proof of 2. takes from a voter is its promise and the place up to which it acknowledged, not the
+///     bytes. `attestedTail` is that place, durable before the damaged log is touched, and true until
+///     `noteRebuilt`, because nothing that the volume gets meanwhile is counted: so a crash in the middle of
+///     the rebuild takes no vote away. Its log is never chosen, and none is chosen that ends before what a
+///     voter attests: two damaged logs of three need the third one whole up to the latest end. When nobody
+///     has that, the store stays shut; pieces of several damaged logs are not put together.
 ///  7. *Memberships.* They change only by a record in the log, one member at a time, the next only after the
 ///     last one is committed, and only when ready (a batch of this epoch is committed). A change is in force
 ///     for a log as soon as the log contains the record. Until the record is known to be committed, a quorum

@@ -179,6 +179,10 @@ package struct VolumeLogReport: Sendable {
     /// Why the volume can't be trusted to hold what it acknowledged: a bad record below its synced watermark,
     /// a failed fsync recorded by itself or by a peer. Nil when the open found no fault.
     package let damage: String?
+    /// Where the log ended when it was noticed that batches in front of its end are lost, if that is certain. Everything
+    /// that the volume acknowledged is in the log that ends there, and nothing that it is sent counts before it is
+    /// rebuilt: so it is true, and enough to vote, until then.
+    package let attestedTail: LogPosition?
 
     package init(
         volume: VolumeID,
@@ -186,7 +190,8 @@ package struct VolumeLogReport: Sendable {
         outline: LogOutline,
         knownCommitIndex: UInt64,
         completeSequence: UInt64 = 0,
-        damage: String? = nil
+        damage: String? = nil,
+        attestedTail: LogPosition? = nil
     ) {
         self.volume = volume
         self.record = record
@@ -194,6 +199,7 @@ package struct VolumeLogReport: Sendable {
         self.knownCommitIndex = knownCommitIndex
         self.completeSequence = completeSequence
         self.damage = damage
+        self.attestedTail = attestedTail
     }
 
     /// What the volume proves to be committed, in its own log: what stands under a base is.

@@ -20,7 +20,8 @@ package struct Finding: Sendable, Hashable {
         case index
         /// A copy on a volume where it does not belong.
         case misplaced
-        /// Nobody has verified the copies of this volume for too long.
+        /// A volume that answers and does not have the newest records: it came back and is not caught up yet, or what it
+        /// must be given can't be read or has no room. An audit finds it; whoever catches the volume up puts it right.
         case stale
         /// The volume answers with an error.
         case unreadable

@@ -201,7 +201,8 @@ package final class LocalReplica: Replica {
                 positions: volume.positions(after: volume.logBase.sequence),
                 knownCommitIndex: volume.knownCommitIndex,
                 completeSequence: volume.completeSequence,
-                damage: volume.isLogDamaged ? "batches that it had acknowledged are damaged" : nil
+                damage: volume.isLogDamaged ? "batches that it had acknowledged are damaged" : nil,
+                attestedTail: volume.attestedTail
             )
         }
     }

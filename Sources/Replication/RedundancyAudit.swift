@@ -53,6 +53,7 @@ extension Replicator {
             page.payloadCount += 1
             try await collect(payload, &chunks, &memory, &page)
         }
+        if cursor.phase == .done { page.findings += await staleVolumes() }
         page.chunkCount = UInt64(chunks.count)
         var suspects: [Digest] = []
         for chunk in chunks {
@@ -64,6 +65,34 @@ extension Replicator {
         await quiesce(within: .seconds(2))
         for chunk in suspects { note(chunk, &page) }
         return page
+    }
+
+    /// Volumes that lack records which were committed when this was asked, and still do after a moment. One that is new and
+    /// being filled is no finding: `status` tells of it.
+    private func staleVolumes() async -> [Finding] {
+        let newest = pipeline.withState { $0.machine.committedSequence }
+        let end = ContinuousClock.now + .seconds(2)
+        func behind() -> [Int] {
+            laggingVolumes().filter { index in
+                guard !mustBeFilled(index), let replica = volumes.usableReplica(index) else { return false }
+                return replica.completeSequence < newest
+            }
+        }
+        while !behind().isEmpty, ContinuousClock.now < end {
+            do { try await clock.sleep(for: .milliseconds(20)) } catch { break }
+        }
+        return behind().map { index in
+            let reached = volumes.slots[index].replica?.completeSequence ?? 0
+            return Finding(
+                chunk: nil,
+                volume: volumes.slots[index].id,
+                kind: .stale,
+                foundBy: .audit,
+                foundAt: clock.now(),
+                detail: "it has everything up to batch \(reached), the newest was \(newest)",
+                outcome: .failed("it is being caught up; 'holdfast status' shows when it is whole")
+            )
+        }
     }
 
     private func look(at chunk: Digest) -> (good: Int, hasProblem: Bool) {

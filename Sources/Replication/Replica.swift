@@ -135,6 +135,8 @@ package struct ReplicaLogReport: Sendable {
     package var completeSequence: UInt64
     /// Why the log can't be trusted; nil when no fault was found.
     package var damage: String?
+    /// Where a damaged log ended, when that is certain.
+    package var attestedTail: LogPosition?
 }
 
 extension VolumeError {

@@ -118,7 +118,8 @@ extension Replicator {
             outline: outline,
             knownCommitIndex: report.knownCommitIndex,
             completeSequence: report.completeSequence,
-            damage: report.damage ?? (isWhole ? nil : "its log has a gap after \(outline.tail)")
+            damage: report.damage ?? (isWhole ? nil : "its log has a gap after \(outline.tail)"),
+            attestedTail: report.attestedTail
         )
     }
 

@@ -55,6 +55,8 @@ import Testing
         volume = try fixture.open()
         #expect(volume.logTail == first.position)
         #expect(volume.isLogDamaged)
+        // Another batch may have stood where the records are lost.
+        #expect(volume.attestedTail == nil)
         #expect(volume.openReport.damage.count == 1)
         #expect(volume.openReport.damage.first?.quarantineName != nil)
         try volume.close()
@@ -69,6 +71,65 @@ import Testing
         #expect(!volume.isLogDamaged)
         #expect(volume.logTail == second.position)
         #expect(try volume.readBatch(sequence: 2) == second)
+        try volume.close()
+    }
+
+    /// A hole in front of the last batch, after a clean close, a kill, and a kill in the middle of a write.
+    @Test func aDamagedLogKnowsWhereItEndedWhenNothingCanHaveStoodBehindThat() throws {
+        let fixture = try VolumeFixture()
+        var volume = try fixture.open()
+        try volume.updateIdentity { $0.promise = 1 }
+        var batches: [CommitBatch] = []
+        for index in 0..<4 { batches.append(try volume.commit([payload(index)], commitIndex: UInt64(index))) }
+        try volume.syncLog()
+        let killed = try fixture.snapshot()
+        try volume.close()
+        let closed = try fixture.snapshot()
+        let used = usedByteCount(try #require(closed[log]))
+        let at = UInt64(try #require(place(of: batches[1].encode(), in: fixture.bytes(log))) + 60)
+        for (state, torn) in [(closed, false), (closed, true), (killed, false), (killed, true)] {
+            try fixture.restore(state)
+            try fixture.flip(log, at: at)
+            if torn { try fixture.flip(log, at: UInt64(used + 64)) }
+            // Without the watermark of a clean close the flipped zero may be what is left of a batch.
+            let isCertain = !torn || state == closed
+            for _ in 0..<2 {
+                volume = try fixture.open()
+                #expect(volume.isLogDamaged && volume.logTail == batches[0].position)
+                #expect(volume.attestedTail == (isCertain ? batches[3].position : nil))
+                try volume.close()
+            }
+            // Half a rebuild changes nothing about it; the end of one does.
+            volume = try fixture.open()
+            try volume.appendGroup(payloads: [], batch: batches[1])
+            try volume.close()
+            volume = try fixture.open()
+            #expect(volume.attestedTail == (isCertain ? batches[3].position : nil))
+            for batch in batches[2...] { try volume.appendGroup(payloads: [], batch: batch) }
+            try volume.syncLog()
+            try volume.noteLogRebuilt()
+            try volume.close()
+            volume = try fixture.open()
+            #expect(!volume.isLogDamaged && volume.attestedTail == nil)
+            #expect(volume.logTail == batches[3].position)
+            try volume.close()
+        }
+    }
+
+    @Test func aLogThatHadLostSomethingBeforeAttestsNothing() throws {
+        let fixture = try VolumeFixture()
+        var volume = try fixture.open()
+        let batches = try (0..<3).map { _ in try volume.commit() }
+        try volume.updateIdentity {
+            $0.promise = 1
+            $0.votesFromEpoch = batches[2].position.epoch
+            $0.votesFromSequence = batches[2].position.sequence + 1
+        }
+        try volume.close()
+        let at = try #require(place(of: batches[1].encode(), in: fixture.bytes(log)))
+        try fixture.flip(log, at: UInt64(at + 60))
+        volume = try fixture.open()
+        #expect(volume.isLogDamaged && volume.attestedTail == nil)
         try volume.close()
     }
 

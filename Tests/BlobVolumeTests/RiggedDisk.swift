@@ -8,6 +8,13 @@ final class RiggedDisk: Disk {
         var failures: [(call: String, suffix: String, error: DiskError)] = []
         var freeBytes: UInt64?
         var written: Set<String> = []
+        var reads: [Read] = []
+    }
+
+    struct Read: Sendable {
+        let name: String
+        let range: Range<UInt64>
+        let isDirect: Bool
     }
 
     let base: PosixDisk
@@ -35,6 +42,13 @@ final class RiggedDisk: Disk {
         }
         if let error { throw error }
     }
+
+    func note(_ name: String, _ offset: UInt64, _ count: Int, isDirect: Bool) {
+        let read = Read(name: name, range: offset..<(offset + UInt64(count)), isDirect: isDirect)
+        rigging.withLock { $0.reads.append(read) }
+    }
+
+    var reads: [Read] { rigging.withLock { $0.reads } }
 
     var label: String { base.label }
     func open(_ name: String, _ mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
@@ -71,8 +85,18 @@ private final class RiggedFile: DiskFile {
         self.disk = disk
     }
 
+    func readDirect(
+        into buffer: UnsafeMutableRawBufferPointer,
+        at offset: UInt64,
+        aheadByteCount: UInt64
+    ) throws(DiskError) -> Int {
+        try disk.check("read", name)
+        disk.note(name, offset, buffer.count, isDirect: true)
+        return try base.readDirect(into: buffer, at: offset, aheadByteCount: aheadByteCount)
+    }
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int {
         try disk.check("read", name)
+        disk.note(name, offset, buffer.count, isDirect: false)
         return try base.read(into: buffer, at: offset)
     }
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {

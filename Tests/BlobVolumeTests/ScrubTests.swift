@@ -83,6 +83,34 @@ import Testing
         }
     }
 
+    /// What a scrub says of a disk, the disk has said: not the page cache, which was right all along.
+    @Test func recordsAreReadPastThePageCache() throws {
+        let fixture = try VolumeFixture()
+        _ = try filled(fixture)
+        let disk = RiggedDisk(try fixture.directory.disk())
+        let volume = try BlobVolume.open(disk, options: fixture.options)
+        let opened = disk.reads.count
+        var wanted: UInt64 = 0
+        try scrub(volume)
+        let reads = disk.reads[opened...].filter { $0.name.hasPrefix("segments/") }
+        for name in try fixture.segments() {
+            let direct = reads.filter { $0.isDirect && $0.name.hasSuffix(name) }
+            // In one go from the first record on, from block to block.
+            var end = UInt64(4096)
+            for read in direct {
+                #expect(read.range.lowerBound % 4096 == 0 && read.range.count % 4096 == 0, "\(name)")
+                #expect(read.range.lowerBound <= end, "\(name): a gap in front of \(read.range)")
+                end = max(end, read.range.upperBound)
+            }
+            wanted += end
+            // The rest is the segment's header, its footer and its trailer.
+            let cached = reads.filter { !$0.isDirect && $0.name.hasSuffix(name) }
+            #expect(cached.reduce(0) { $0 + $1.range.count } < 32 << 10, "\(name): \(cached)")
+        }
+        #expect(wanted > 400_000)
+        try volume.close()
+    }
+
     /// One flipped bit anywhere, found when the volume is opened or while it is open, is found by one scrub, and after
     /// what the scrub asked for nothing is left to be found, by it or by a check of all files.
     @Test(arguments: [false, true]) func aFlippedBitAnywhereIsFoundAndMended(whileOpen: Bool) throws {

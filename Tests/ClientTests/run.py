@@ -56,6 +56,7 @@ AREAS = [
     "post_form",
     "presigned",
     "ranges",
+    "scrub",
     "security",
     "settings",
     "signatures",

@@ -37,10 +37,9 @@ class ScrubCase(StoreTestCase):
             if path.is_file() and path.parent.name != "quarantine" and path.name != "lock" and path.stat().st_size
         )
 
-    def flip_bits(self, volume, count, chance, spares_log=False):
+    def flip_bits(self, volume, count, chance):
         """Flips bits anywhere in a volume's files. One copy of the identity stays: without both there is no volume."""
-        spared = [path for path in self.files(volume) if spares_log and path.suffix == ".log"]
-        files = [path for path in self.files(volume) if path.name != "volume.json.2" and path not in spared]
+        files = [path for path in self.files(volume) if path.name != "volume.json.2"]
         sizes = [path.stat().st_size for path in files]
         for _ in range(count):
             path = chance.choices(files, sizes)[0]
@@ -96,10 +95,9 @@ class Flips(ScrubCase):
     def test_a_thousand_bits_of_two_volumes_at_different_places(self):
         print(f"HOLDFAST_SEED={SEED}")
         chance = random.Random(SEED + 1)
-        # A chunk with two bad copies keeps one. Two bad logs of three would be one too many: who can't show all that it
-        # acknowledged has no vote.
+        # A chunk with two bad copies keeps one. So does the commit log: what is damaged in front of its end still votes.
         self.flip_bits(self.volumes[0], 1000, chance)
-        self.flip_bits(self.volumes[1], 1000, chance, spares_log=True)
+        self.flip_bits(self.volumes[1], 1000, chance)
         outcome = self.scrub()
         self.assertEqual(outcome.code, REPAIRED, outcome)
         self.assert_clean()
@@ -119,6 +117,37 @@ class Flips(ScrubCase):
         self.assertTrue(lost)
         self.assertIn(f"models/lost {version['versionID']}", lost[0]["neededBy"])
         self.assert_content()
+
+
+    def batches(self, volume):
+        """Places in batches of a volume's log, each in another block: file and offset."""
+        found = []
+        for path in sorted(volume.rglob("*.log")):
+            content = path.read_bytes()
+            place = content.find(b"tree/small-0")
+            while place >= 0:
+                found.append((path, place))
+                place = content.find(b"tree/small-0", place + 4096)
+        return found
+
+    def test_two_logs_with_holes_open_with_the_third_and_stay_shut_without_it(self):
+        for volume, number in ((self.volumes[0], 0), (self.volumes[1], -1)):
+            path, place = self.batches(volume)[number]
+            flip(path, place)
+        whole = self.volumes[2]
+        away = whole.with_name("away")
+        whole.rename(away)
+        for _ in range(2):
+            refused = self.refuse(Exit.UNAVAILABLE, "ls", "models/", "--json")
+            self.assertIn("is known to end at", refused.errors)
+        away.rename(whole)
+        self.assert_content()
+        # Each of them votes with what it was given again.
+        whole.rename(away)
+        self.assert_content()
+        away.rename(whole)
+        self.scrub()
+        self.assert_clean()
 
 
 class Interrupted(ScrubCase):
@@ -201,6 +230,22 @@ class Served(ScrubCase):
         outcome = self.run_program("scrub", "start", "--wait", "--json")
         self.assertEqual(outcome.code, Exit.DONE, outcome)
         self.assertTrue(self.do("status", "--json").json["isFullyRedundant"])
+
+    def test_a_volume_that_is_added_while_it_is_served_has_its_scrub(self):
+        self.serve()
+        before = self.do("scrub", "status", "--json").json["jobs"]
+        self.assertEqual(len(before), 4)
+        extra = self.directory / "extra"
+        self.do("volume", "add", extra)
+        jobs = self.do("scrub", "schedule", "--json").json["jobs"]
+        new = [job for job in jobs if job.get("volume") == str(extra)]
+        self.assertEqual(len(new), 1, jobs)
+        self.assertEqual(new[0]["state"], "idle")
+        self.assertIn("nextRunAt", new[0])
+        outcome = self.do("scrub", "start", "--volume", extra, "--wait", "--json")
+        job = next(job for job in outcome.json["jobs"] if job.get("volume") == str(extra))
+        self.assertEqual(job["state"], "completed")
+        self.assertIn("lastPassEndedAt", job)
 
     def test_a_volume_that_is_emptied_under_it_is_out_and_never_written_to(self):
         self.serve()

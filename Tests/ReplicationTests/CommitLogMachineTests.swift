@@ -17,7 +17,8 @@ import Testing
         promise: UInt64 = 1,
         log: [LogPosition] = [],
         known: UInt64 = 0,
-        damage: String? = nil
+        damage: String? = nil,
+        attested: LogPosition? = nil
     ) -> VolumeLogReport {
         var record = VolumeLogRecord.founding(members: ids)
         record.promise = promise
@@ -26,7 +27,8 @@ import Testing
             record: record,
             outline: LogOutline(base: .origin, positions: log),
             knownCommitIndex: known,
-            damage: damage
+            damage: damage,
+            attestedTail: attested
         )
     }
 
@@ -65,6 +67,38 @@ import Testing
         let first = machine.begin()
         _ = try settle(&machine, first)
         return machine
+    }
+
+    @Test func `Two damaged logs that know their end open with the whole one and are rebuilt from it`() throws
+    {
+        let log = (1...6).map { position(1, $0) }
+        let machine = try started([
+            report(0, log: Array(log.prefix(2)), known: 5, damage: "a hole", attested: log[5]),
+            report(1, log: Array(log.prefix(4)), known: 5, damage: "a hole", attested: log[4]),
+            report(2, log: log, known: 5),
+        ])
+        #expect(machine.isReady)
+        #expect(machine.committedSequence == 7)
+        #expect(machine.status.volumes.allSatisfy { $0.role == .voting })
+    }
+
+    @Test func `A log that ends before what a damaged one attests is not chosen`() throws {
+        let log = (1...6).map { position(1, $0) }
+        let damaged = report(0, log: Array(log.prefix(2)), known: 5, damage: "a hole", attested: log[5])
+        var machine = try started([damaged, report(1, log: Array(log.prefix(5)), known: 4)])
+        #expect(!machine.isReady)
+        #expect(machine.status.obstacle?.contains("known to end at \(log[5])") == true)
+        #expect(machine.status.volumes.allSatisfy { $0.durableSequence == 0 })
+        let later = machine.join(report(2, log: log, known: 5))
+        _ = try settle(&machine, later)
+        #expect(machine.isReady)
+        #expect(machine.committedSequence == 7)
+    }
+
+    @Test func `Two damaged logs whose ends are not known keep the store shut`() throws {
+        let log = (1...6).map { position(1, $0) }
+        let damaged = (0...1).map { report($0, log: Array(log.prefix(2)), known: 5, damage: "a hole") }
+        #expect(!(try started(damaged + [report(2, log: log, known: 5)])).isReady)
     }
 
     @Test func `One volume of three gets no promise and the status names the missing ones`() throws {

@@ -72,6 +72,41 @@ import Testing
         }
     }
 
+    /// Two of three have holes; the writer that rebuilds them ends at any step, and the next one begins with what is left.
+    @Test(arguments: [false, true])
+    func `A crash at any step of a rebuild takes no vote away`(losingPower: Bool) throws {
+        var history = CommitLogSimulation(seed: 4)
+        try history.checkLiveness(on: [0, 1, 2])
+        for _ in 0..<4 {
+            try history.propose()
+            try history.run()
+        }
+        history.crash(losingPower: true)
+        for volume in [0, 1] { history.rot(volume) }
+        #expect(history.rotten == [0, 1])
+        // Without the whole log nothing is chosen.
+        var without = history
+        try without.start(on: [0, 1])
+        try without.run()
+        #expect(without.machine?.isReady == false)
+        for set in [[0, 1, 2], [0, 2], [1, 2]] {
+            var running = history
+            try running.start(on: set)
+            for _ in 0..<120 {
+                var crashed = running
+                crashed.crash(losingPower: losingPower)
+                for next in [[0, 2], [1, 2], [0, 1, 2]] {
+                    var second = crashed
+                    try second.checkLiveness(on: next)
+                    second.crash(losingPower: true)
+                    try second.checkLiveness()
+                }
+                guard try running.step() else { break }
+            }
+            #expect(running.machine?.isReady == true)
+        }
+    }
+
     @Test func `A crash at any step of a take-over leaves enough for the next one`() throws {
         var history = try simulation(.minority, seed: 3)
         try history.start(on: [0, 2])

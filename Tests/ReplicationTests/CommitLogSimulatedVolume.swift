@@ -17,6 +17,8 @@ struct SimulatedVolume {
 
         var tail: LogPosition { batches.last?.position ?? base }
 
+        var outline: LogOutline { LogOutline(base: base, positions: batches.map(\.position)) }
+
         func index(after position: LogPosition) -> Int? {
             if position == base { return 0 }
             return batches.firstIndex { $0.position == position }.map { $0 + 1 }
@@ -44,6 +46,8 @@ struct SimulatedVolume {
     /// Set while the volume lacks what it acknowledged: by what it would notice itself.
     private(set) var damage: String?
     private var strayCommitIndex: UInt64 = 0
+    /// Only while damaged: where the log ended, when that is certain.
+    private(set) var attestedTail: LogPosition?
 
     init(id: VolumeID, record: VolumeLogRecord) {
         self.id = id
@@ -70,7 +74,7 @@ struct SimulatedVolume {
 
     mutating func write(_ newRecord: VolumeLogRecord) {
         // From here on the volume's own signs of damage may go: the record has taken their place.
-        if newRecord.votesFrom > record.votesFrom {
+        if newRecord.votesFrom > record.votesFrom, attestedTail == nil {
             damage = nil
             strayCommitIndex = 0
         }
@@ -79,6 +83,7 @@ struct SimulatedVolume {
 
     mutating func noteRebuilt() {
         damage = nil
+        attestedTail = nil
         strayCommitIndex = 0
     }
 
@@ -108,6 +113,28 @@ struct SimulatedVolume {
         }
     }
 
+    /// Loses batches in front of the last one: a hole that is seen, and an end that is certain.
+    /// - Returns: false when the log is too short for that.
+    mutating func rot(_ random: inout SeededGenerator) -> Bool {
+        sync()
+        guard visible.batches.count > 1 else { return false }
+        let tail = visible.tail
+        let knownCommitIndex = max(strayCommitIndex, visible.batches.map(\.commitIndex).max() ?? 0)
+        if damage == nil, record.promise >= tail.epoch, knownCommitIndex <= tail.sequence,
+            LogPlace(tail) >= record.votesFrom
+        {
+            attestedTail = tail
+        }
+        visible.batches.removeSubrange(random.below(visible.batches.count - 1)...)
+        sync()
+        strayCommitIndex = knownCommitIndex
+        damage = damage ?? "a bad record in front of the last one"
+        return true
+    }
+
+    /// Whether it has everything that it acknowledged.
+    var isWhole: Bool { damage == nil && record.promise > 0 && LogPlace(durable.tail) >= record.votesFrom }
+
     /// The directory is made anew.
     mutating func wipe() {
         self = SimulatedVolume(id: id, record: .replacement)
@@ -119,9 +146,10 @@ struct SimulatedVolume {
         return VolumeLogReport(
             volume: id,
             record: record,
-            outline: LogOutline(base: durable.base, positions: durable.batches.map(\.position)),
+            outline: durable.outline,
             knownCommitIndex: max(strayCommitIndex, durable.batches.map(\.commitIndex).max() ?? 0),
-            damage: damage
+            damage: damage,
+            attestedTail: attestedTail
         )
     }
 }

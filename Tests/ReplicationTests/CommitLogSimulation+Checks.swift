@@ -83,6 +83,7 @@ extension CommitLogSimulation {
         for entry in machine.status.volumes where entry.role == .voting {
             let volume = index(entry.volume)
             impaired.removeAll { $0 == volume }
+            rotten.removeAll { $0 == volume }
             let sequence = min(entry.durableSequence, UInt64(truth.count - 1))
             let log = volumes[volume].durable
             let held = sequence == log.base.sequence ? log.base : log.batch(sequence)?.position
@@ -161,6 +162,7 @@ extension CommitLogSimulation {
         var impairment = 0
         var change = 0
         var snapshot = 0
+        var rot = 0
     }
 
     mutating func run(_ plan: Plan) throws {
@@ -181,6 +183,7 @@ extension CommitLogSimulation {
             // The end of the process, and then a power cut before anything was synced.
             if random.oneIn(4) { for volume in volumes.indices { cutPower(volume) } }
             if plan.impairment > 0, random.oneIn(2) { impair(random.below(volumes.count)) }
+            if plan.rot > 0 { for volume in volumes.indices where random.oneIn(plan.rot) { rot(volume) } }
         }
         try checkLiveness()
     }
@@ -190,6 +193,7 @@ extension CommitLogSimulation {
         if plan.failure > 0, random.oneIn(plan.failure), !isDown[volume] { try fail(volume) }
         if plan.failure > 0, random.oneIn(plan.failure / 2), isDown[volume] {
             if plan.impairment > 0, random.oneIn(plan.impairment) { impair(volume) }
+            if plan.rot > 0, random.oneIn(plan.rot) { rot(volume) }
             try rejoin(volume)
         }
         guard let machine, let proposal = machine.nextPlace else { return }

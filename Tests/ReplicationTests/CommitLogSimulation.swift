@@ -18,7 +18,7 @@ struct CommitLogSimulation {
 
     enum Way: CaseIterable {
         case reset, copy, rebuilt, change, advance, startOver, raisedEpoch, cutTail, lateCompletion,
-            blockedHead
+            blockedHead, rot, severalRotten
     }
 
     enum Work {
@@ -73,6 +73,8 @@ struct CommitLogSimulation {
     var truth: [LogPosition] = [.origin]
     /// Volumes that lost something and were not seen voting since.
     var impaired: [Int] = []
+    /// Volumes with a hole in their log that were not seen voting since.
+    var rotten: [Int] = []
     var serial: UInt64 = 0
     var steps = 0
     var wasReady = false
@@ -374,11 +376,43 @@ struct CommitLogSimulation {
     /// Takes from one volume what it has acknowledged, within what the quorum tolerates.
     mutating func impair(_ volume: Int) {
         guard impaired.contains(volume) || impaired.count < quorum.lossTolerance else { return }
+        // The only whole log is needed.
+        guard rotten.isEmpty || rotten.contains(volume) else { return }
         if !impaired.contains(volume) { impaired.append(volume) }
         var generator = random
         if generator.oneIn(3) { volumes[volume].wipe() } else { volumes[volume].damage(&generator) }
         random = generator
         let (damage, tail) = (volumes[volume].damage, volumes[volume].durable.tail)
         note("impair \(volume + 1): \(damage ?? "no sign but the log"), tail \(tail)")
+    }
+
+    /// Makes a hole in the log of a volume, as long as another one is whole and ends nowhere before the rest.
+    mutating func rot(_ volume: Int) {
+        guard !impaired.contains(volume), volumes.indices.contains(where: { guards($0, volume) }) else {
+            return
+        }
+        var generator = random
+        let hasRotted = volumes[volume].rot(&generator)
+        random = generator
+        guard hasRotted else { return }
+        went(.rot)
+        if !rotten.contains(volume) { rotten.append(volume) }
+        if rotten.count > quorum.lossTolerance { went(.severalRotten) }
+        let tail = volumes[volume].durable.tail
+        note("rot \(volume + 1): tail \(tail)")
+    }
+
+    /// Whether one volume keeps the store when another one rots.
+    private func guards(_ index: Int, _ volume: Int) -> Bool {
+        let guardian = volumes[index]
+        guard index != volume, !impaired.contains(index), !rotten.contains(index), guardian.isWhole else {
+            return false
+        }
+        let members = guardian.record.memberships(in: guardian.durable.outline).last?.members ?? []
+        let tail = guardian.durable.tail
+        return members.contains(guardian.id) && members.contains(volumes[volume].id)
+            && volumes.allSatisfy { other in
+                !other.visible.tail.isLater(than: tail) && !(other.attestedTail?.isLater(than: tail) ?? false)
+            }
     }
 }

@@ -65,6 +65,20 @@ import Testing
         explore(Plan(generations: 8, failure: 40, snapshot: 8), fixed: 120)
     }
 
+    @Test func `Holes in all logs but one lose nothing and keep nothing shut`() {
+        explore(Plan(generations: 10, failure: 40, rot: 2), fixed: 200)
+    }
+
+    @Test func `Holes, losses, snapshots and changes of members lose nothing`() {
+        let plan = Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3)
+        explore(plan, spareCount: 2, fixed: 120)
+    }
+
+    @Test func `Holes in the logs of five volumes lose nothing`() throws {
+        let plan = Plan(generations: 8, stepsMax: 200, failure: 30, impairment: 4, snapshot: 12, rot: 2)
+        explore(plan, quorum: try five, fixed: 40)
+    }
+
     @Test func `Everything at once loses nothing`() {
         explore(
             Plan(generations: 8, failure: 40, impairment: 3, change: 20, snapshot: 12),
@@ -89,6 +103,7 @@ import Testing
         (.trustsDamaged, Plan(impairment: 2)),
         (.unmarkedRebuild, Plan(generations: 12, stepsMax: 60, failure: 30, impairment: 2)),
         (.newMembersOnly, Plan(generations: 12, failure: 30, change: 4)),
+        (.ignoresAttested, Plan(generations: 12, failure: 30, rot: 2)),
     ])
     func `Without one of its rules the machine breaks a promise`(
         weakness: CommitLogMachine.Weaknesses,
@@ -118,7 +133,8 @@ import Testing
             failure: 16,
             impairment: 3,
             change: 20,
-            snapshot: 8
+            snapshot: 8,
+            rot: 3
         )
         var ways: [CommitLogSimulation.Way: Int] = [:]
         for seed in 0..<150 {

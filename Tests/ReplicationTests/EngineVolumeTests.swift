@@ -71,6 +71,39 @@ import Testing
         await engine.close()
     }
 
+    @Test func anAuditFindsAVolumeThatLacksTheNewestRecords() async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        try await write(engine)
+        await engine.close()
+        fixture.take(engine)
+        // Nobody catches it up by himself.
+        engine = try await fixture.open(maintained: false)
+        #expect(await engine.replicator.settle().isEmpty)
+        #expect(try await stale(engine).isEmpty)
+        let behind = engine.replicator.volumes.slots[1]
+        behind.replica?.setComplete(through: 2)
+        let found = try await stale(engine)
+        #expect(found.map(\.volume) == [behind.id])
+        #expect(
+            found.allSatisfy {
+                $0.chunk == nil && $0.detail.contains("up to batch 2,") && !$0.outcome.isRepaired
+            }
+        )
+        #expect(await engine.replicator.settle().isEmpty)
+        #expect(try await stale(engine).isEmpty)
+        await engine.close()
+    }
+
+    private func stale(_ engine: Engine) async throws -> [Finding] {
+        var (cursor, memory, found) = (AuditCursor.start, AuditMemory(), [Finding]())
+        while cursor.phase != .done {
+            found += try await engine.replicator.audit(&cursor, &memory).findings
+        }
+        return found.filter { $0.kind == .stale }
+    }
+
     @Test(arguments: [CrashMode.dropped, .kept])
     func aDrainThatCrashesAnywhereGoesOn(_ mode: CrashMode) async throws {
         for call in stride(from: 1, through: 60, by: 5) {

@@ -12,6 +12,19 @@ int holdfast_open_at(int directory, const char *name, int flags, unsigned int mo
 /// or the system has no such thing.
 int holdfast_reopen_direct(int descriptor);
 
+/// The same for reading.
+int holdfast_reopen_direct_reading(int descriptor);
+
+/// Starts to read without waiting (io_submit(2)), one stretch at a time. `context` is 0 before the first one, and is then
+/// what the other two calls take. -1 when it can't be done.
+int holdfast_read_begin(unsigned long *context, int descriptor, void *bytes, unsigned long count, long offset);
+
+/// Waits for the stretch that was begun: its length, or a negative errno.
+long holdfast_read_end(unsigned long context);
+
+/// Gives the context back; waits for what is under way.
+void holdfast_read_close(unsigned long context);
+
 /// Reads what is in the page cache, without waiting for a disk (preadv2(2), RWF_NOWAIT); -1 when nothing is.
 long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, long offset);
 

@@ -80,7 +80,7 @@ package final class Scrubs: Sendable {
     }
 
     private func load() async throws {
-        if state.withLock({ $0.isLoaded }) { return }
+        if state.withLock({ $0.isLoaded }) { return followVolumes() }
         let rows = try await objects.documents(.job, prefix: ScrubJob.prefix)
         state.withLock { state in
             guard !state.isLoaded else { return }
@@ -89,16 +89,22 @@ package final class Scrubs: Sendable {
                 guard let job = try? ScrubJob(row) else { continue }
                 state.jobs[job.subject] = job
             }
-            for slot in replicator.volumes.slots where state.jobs[.volume(slot.id)] == nil {
-                state.jobs[.volume(slot.id)] = ScrubJob(.volume(slot.id))
-            }
             if state.jobs[.audit] == nil { state.jobs[.audit] = ScrubJob(.audit) }
-            let known = Set(replicator.volumes.slots.map(\.id))
-            state.jobs = state.jobs.filter { entry in
-                if case .volume(let id) = entry.key { return known.contains(id) }
-                return true
-            }
             state.isLoaded = true
+        }
+        followVolumes()
+    }
+
+    /// Volumes come and go while the store is open: each has its scrub, and one that is gone has none.
+    private func followVolumes() {
+        let known = replicator.volumes.slots.filter { !$0.isRemoved }.map { ScrubSubject.volume($0.id) }
+        state.withLock { state in
+            for subject in known where state.jobs[subject] == nil { state.jobs[subject] = ScrubJob(subject) }
+            guard state.jobs.count > known.count + 1 else { return }
+            let active = state.active
+            state.jobs = state.jobs.filter { subject, _ in
+                subject == .audit || known.contains(subject) || active.contains(subject)
+            }
         }
     }
 

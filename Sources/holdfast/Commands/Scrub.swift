@@ -48,23 +48,17 @@ struct ScrubChoice: ParsableArguments {
     }
 }
 
-struct ScrubStart: StoreCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "start",
-        abstract: "Start scrubs; one that was interrupted goes on where it was."
-    )
-
+/// What the commands that let scrubs run have in common.
+struct ScrubRun: ParsableArguments {
     @OptionGroup var choice: ScrubChoice
 
     @Flag(name: .long, help: "Wait for the end; without a server that is always so.")
     var wait = false
 
-    @OptionGroup(title: "Everywhere") var options: GlobalOptions
-
-    func execute(_ output: Output) async throws {
-        let (status, isDone) = try await withAdministration { administration in
+    func perform(_ action: ScrubAction, _ command: some StoreCommand, _ output: Output) async throws {
+        let (status, isDone) = try await command.withAdministration { administration in
             var status = try await administration.changeScrub(
-                .start,
+                action,
                 kind: choice.kind,
                 volume: choice.volume
             )
@@ -72,8 +66,32 @@ struct ScrubStart: StoreCommand {
             if isHere { status = try await administration.scrubStatus() }
             return (status, isHere)
         }
-        try await ScrubResult.finish(status, isDone: isDone, waits: wait, self, choice, output)
+        try await ScrubResult.finish(status, isDone: isDone, waits: wait, command, choice, output)
     }
+}
+
+/// What the commands that hold scrubs have in common.
+extension ScrubChoice {
+    fileprivate func perform(_ action: ScrubAction, _ command: some StoreCommand, _ output: Output)
+        async throws
+    {
+        let status = try await command.withAdministration {
+            try await $0.changeScrub(action, kind: kind, volume: volume)
+        }
+        try output.result(status) { ScrubResult.lines(status) }
+    }
+}
+
+struct ScrubStart: StoreCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "start",
+        abstract: "Start scrubs; one that was interrupted goes on where it was."
+    )
+
+    @OptionGroup var run: ScrubRun
+    @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    func execute(_ output: Output) async throws { try await run.perform(.start, self, output) }
 }
 
 struct ScrubResume: StoreCommand {
@@ -82,26 +100,10 @@ struct ScrubResume: StoreCommand {
         abstract: "Let paused scrubs go on."
     )
 
-    @OptionGroup var choice: ScrubChoice
-
-    @Flag(name: .long, help: "Wait for the end; without a server that is always so.")
-    var wait = false
-
+    @OptionGroup var run: ScrubRun
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
-    func execute(_ output: Output) async throws {
-        let (status, isDone) = try await withAdministration { administration in
-            var status = try await administration.changeScrub(
-                .resume,
-                kind: choice.kind,
-                volume: choice.volume
-            )
-            let isHere = try await administration.runScrubs()
-            if isHere { status = try await administration.scrubStatus() }
-            return (status, isHere)
-        }
-        try await ScrubResult.finish(status, isDone: isDone, waits: wait, self, choice, output)
-    }
+    func execute(_ output: Output) async throws { try await run.perform(.resume, self, output) }
 }
 
 struct ScrubPause: StoreCommand {
@@ -113,12 +115,7 @@ struct ScrubPause: StoreCommand {
     @OptionGroup var choice: ScrubChoice
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
-    func execute(_ output: Output) async throws {
-        let status = try await withAdministration {
-            try await $0.changeScrub(.pause, kind: choice.kind, volume: choice.volume)
-        }
-        try output.result(status) { ScrubResult.lines(status) }
-    }
+    func execute(_ output: Output) async throws { try await choice.perform(.pause, self, output) }
 }
 
 struct ScrubCancel: StoreCommand {
@@ -130,12 +127,7 @@ struct ScrubCancel: StoreCommand {
     @OptionGroup var choice: ScrubChoice
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
-    func execute(_ output: Output) async throws {
-        let status = try await withAdministration {
-            try await $0.changeScrub(.cancel, kind: choice.kind, volume: choice.volume)
-        }
-        try output.result(status) { ScrubResult.lines(status) }
-    }
+    func execute(_ output: Output) async throws { try await choice.perform(.cancel, self, output) }
 }
 
 struct ScrubStatus: StoreCommand {
