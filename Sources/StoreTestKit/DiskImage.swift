@@ -140,6 +140,11 @@ extension DiskImage {
         pendingNames.count + files.values.reduce(0) { $0 + $1.pending.count }
     }
 
+    /// Whether everything that was written to a file is on the medium.
+    package func isSynced(_ name: String) -> Bool {
+        currentNames.files[name].flatMap { files[$0] }?.pending.isEmpty ?? false
+    }
+
     /// Flips one bit on the medium: durable and visible at once.
     package mutating func flip(_ name: String, offset: Int, bit: Int = 0) {
         damage(name) { $0.flip(bit: bit, at: offset) }

@@ -87,9 +87,11 @@ extension EngineSimulation {
             index: "rebuilt.sqlite",
             maintained: false
         )
+        engine = rest
         if rest.catalog.applied.stateHash != hash { fail("A rebuilt index has another state.") }
         try await checkContents(rest)
         checkHistories()
+        engine = nil
         await close(rest)
     }
 }

@@ -108,7 +108,10 @@ extension EngineSimulation {
 
     private func flip(_ disk: CrashDisk) {
         let image = disk.image
-        let names = image.fileNames.filter { $0 != "lock" && (image.size(of: $0) ?? 0) > 0 }
+        let names = image.fileNames.filter {
+            // One of the two copies of the identity stays.
+            $0 != "lock" && $0 != "volume.json.2" && (image.size(of: $0) ?? 0) > 0 && image.isSynced($0)
+        }
         guard !names.isEmpty else { return }
         for _ in 0..<(1 + random.below(4)) {
             let name = random.pick(names)
