@@ -33,7 +33,7 @@ package final class MirrorRescue: Sendable {
                     UInt64(bytes.count) == range.length, isGood(bytes)
                 else { continue }
                 return (bytes, row.name.description)
-            } catch let failure as MirrorFailure where failure.isOfBackend {
+            } catch let failure as MirrorFailure where failure.scope != .task {
                 resting.withLock { $0[row.id] = .now + Self.rest }
             } catch {
                 continue
