@@ -50,7 +50,7 @@ package final class Scrubs: Sendable {
 
     private var now: Timestamp { objects.clock.now() }
 
-    /// Told when an audit that went from its beginning to its end in this process has found nothing: no copy missing, no
+    /// Calls `body` when an audit that went from its beginning to its end in this process has found nothing: no copy missing, no
     /// manifest that can't be read, no volume that could not be asked.
     package func whenAuditIsClean(_ body: @escaping @Sendable () async throws -> Void) {
         cleanAudit.withLock { $0 = body }
