@@ -1,4 +1,5 @@
 internal import ContentHashing
+internal import Replication
 internal import StoreModel
 internal import Synchronization
 
@@ -62,7 +63,8 @@ final class DigestLane<Hasher: LaneDigest & ~Copyable>: Sendable {
         while let chunk = next() {
             update(chunk)
             // A chunk takes milliseconds; others wait for this thread as well.
-            await Task.yield()
+            // In a simulation there is one thread, and the runtime would take this task to another one.
+            if ThreadSimulation.current == nil { await Task.yield() }
         }
     }
 

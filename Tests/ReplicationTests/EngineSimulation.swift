@@ -218,6 +218,7 @@ final class EngineSimulation: @unchecked Sendable {
 
     /// Whether a call that threw may have had its effect.
     private func isUnknown(_ error: any Error, _ life: Int) -> Bool {
+        world.note("refused: \(error)")
         guard isAlive(life), let error = error as? StoreError else { return true }
         switch error.code {
         case .outcomeUnknown, .cancelled, .deadlineExceeded, .internalFault: return true
