@@ -206,6 +206,10 @@ final class EngineFixture {
     }
 }
 
+private final class EndMark: Sendable {
+    let hasEnded = Atomic<Bool>(false)
+}
+
 /// A store that is open over simulated disks.
 final class Engine: Sendable {
     let replicator: Replicator
@@ -248,7 +252,19 @@ final class Engine: Sendable {
         maintenance?.cancel()
         await replicator.quiesce(within: .seconds(2))
         replicator.close(deadline: deadline)
-        if let maintenance { _ = await value(of: maintenance, within: .seconds(2)) }
+        if let maintenance, ThreadSimulation.current == nil {
+            _ = await value(of: maintenance, within: .seconds(2))
+        } else if let maintenance {
+            // In the world's time.
+            let mark = EndMark()
+            Task {
+                await maintenance.value
+                mark.hasEnded.store(true, ordering: .relaxed)
+            }
+            for _ in 0..<200 where !mark.hasEnded.load(ordering: .relaxed) {
+                try? await replicator.clock.sleep(for: .milliseconds(10))
+            }
+        }
         try? catalog.close()
     }
 
