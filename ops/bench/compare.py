@@ -311,7 +311,7 @@ def parse():
         choices=["holdfast", "seaweedfs", "nginx"],
         help="leave a system out; repeatable",
     )
-    parser.add_argument("--output", type=pathlib.Path, help="directory (docs/bench; quick: .build-bench)")
+    parser.add_argument("--output", type=pathlib.Path, help="directory (ops/bench/results; quick: .build-bench)")
     parser.add_argument(
         "--program",
         help="the holdfast to measure ($HOLDFAST, or the release build)",
@@ -320,7 +320,7 @@ def parse():
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (3 if options.quick else 8)
-    options.output = options.output or systems.ROOT / (".build-bench" if options.quick else "docs/bench")
+    options.output = options.output or systems.ROOT / (".build-bench" if options.quick else "ops/bench/results")
     return options
 
 
