@@ -82,6 +82,14 @@ class Configuration(ApiCase):
         self.assertEqual((date.hour, date.minute), (0, 0))
         for call in (self.s3.get_object, self.s3.head_object):
             self.assertEqual(call(Bucket=self.name, Key="old/key")["Expiration"], answer["Expiration"])
+        copied = self.s3.copy_object(Bucket=self.name, Key="old/copy", CopySource=f"{self.name}/old/key")
+        self.assertIn('rule-id="r"', copied["Expiration"])
+        names = {"Bucket": self.name, "Key": "old/parts"}
+        upload = {**names, "UploadId": self.s3.create_multipart_upload(**names)["UploadId"]}
+        tag = self.s3.upload_part(**upload, PartNumber=1, Body=b"part")["ETag"]
+        parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
+        completed = self.s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+        self.assertIn('rule-id="r"', completed["Expiration"])
         self.assertNotIn("Expiration", self.put(self.name, "new/key"))
 
 

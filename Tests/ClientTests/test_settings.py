@@ -32,6 +32,18 @@ class Settings(ApiCase):
         found = self.s3.get_bucket_notification_configuration(Bucket=self.name)
         self.assertFalse({"TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigurations"} & {*found})
         self.s3.put_bucket_notification_configuration(Bucket=self.name, NotificationConfiguration={})
+        queue = {
+            "Id": "new-models", "QueueArn": "arn:aws:sqs:us-east-1:1:q", "Events": ["s3:ObjectCreated:*"],
+            "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "models/"}]}},
+        }
+        answer = self.s3.put_bucket_notification_configuration(
+            Bucket=self.name, NotificationConfiguration={"QueueConfigurations": [queue]}
+        )
+        self.assertIn("not delivered", answer["ResponseMetadata"]["HTTPHeaders"]["warning"])
+        (kept,) = self.s3.get_bucket_notification_configuration(Bucket=self.name)["QueueConfigurations"]
+        rule = kept.pop("Filter")["Key"]["FilterRules"][0]
+        self.assertEqual((rule["Name"].lower(), rule["Value"]), ("prefix", "models/"))
+        self.assertEqual(kept, {name: value for name, value in queue.items() if name != "Filter"})
         wrong = {"QueueConfigurations": [{"QueueArn": "nonsense", "Events": ["s3:ObjectCreated:*"]}]}
         self.refuse(
             "InvalidArgument",

@@ -46,9 +46,10 @@ extension S3Service {
         } else {
             row = try await objects.copy(command, encryption: new.encryption, sourceKey: sourceKey)
         }
+        let expiration = try await expirationHeader(row, exchange)
         exchange.send(
             200,
-            versionHeader(row) + sourceHeader(source) + new.encryptionHeaders,
+            versionHeader(row) + sourceHeader(source) + new.encryptionHeaders + expiration,
             document: CopyResult(
                 .object,
                 entityTag: row.etag,

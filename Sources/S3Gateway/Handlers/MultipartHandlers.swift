@@ -177,17 +177,26 @@ extension S3Service {
                     wait()
                 case .ended(let result):
                     group.cancelAll()
-                    guard hasStarted else { return try send(exchange, complete, try result.get()) }
+                    guard hasStarted else {
+                        let row = try result.get()
+                        let expiration = try await expirationHeader(row, exchange)
+                        return try send(exchange, complete, row, expiration)
+                    }
                     return try await finish(exchange, complete, result)
                 }
             }
         }
     }
 
-    private func send(_ exchange: Exchange, _ complete: CompleteRequest, _ row: VersionRow) throws {
+    private func send(
+        _ exchange: Exchange,
+        _ complete: CompleteRequest,
+        _ row: VersionRow,
+        _ expiration: [HeaderField]
+    ) throws {
         exchange.send(
             200,
-            versionHeader(row) + (try encryptionHeaders(row.attributes, exchange.request)),
+            versionHeader(row) + (try encryptionHeaders(row.attributes, exchange.request)) + expiration,
             document: completion(complete, row, exchange.request)
         )
     }

@@ -119,14 +119,21 @@ extension S3Service {
 
     // MARK: Notifications and logs
 
-    /// Events go nowhere yet: a configuration that names a target is refused, and not kept in silence.
+    /// Checked and kept. Nothing delivers events yet; the answer says so where the configuration names a target.
     /// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketNotificationConfiguration.html
     func putBucketNotification(_ exchange: Exchange) async throws {
         let document = try NotificationConfiguration(body: try await exchange.document())
-        guard document.targets.isEmpty, !document.hasEventBridge else {
-            throw S3Error(.notImplemented, "There is no destination that events could be sent to.")
-        }
-        try await putSetting(exchange, BucketSettingName.notification, document)
+        try await objects.putBucketSetting(
+            bucket: try exchange.request.bucket(),
+            name: BucketSettingName.notification,
+            body: document.xmlBytes
+        )
+        let isSilent = document.targets.isEmpty && !document.hasEventBridge
+        let warning = HeaderField(
+            "Warning",
+            "299 - \"The configuration is kept; events are not delivered yet.\""
+        )
+        exchange.send(200, isSilent ? [] : [warning])
     }
 
     /// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLogging.html
