@@ -590,11 +590,15 @@ extension BlobVolume {
 
     /// A batch of the log can't be read any more: the log ends in front of it from now on and doesn't vote, until its
     /// peers have given it again and `noteLogRebuilt` is called.
+    ///
+    /// One that is not in the log any more, because the log let it go or was begun anew since it was looked at, changes
+    /// nothing: a log that is said to end where it did not is believed, and would go on being written behind that end.
     package func noteLostBatch(at location: RecordLocation) throws(VolumeError) {
         try writer.withLock { writer throws(VolumeError) in
             try checkUsable()
             let identity = writer.identityFile.identity
-            state.withLock { state in
+            let isThere = state.withLock { state in
+                guard state.chain.hasEntry(at: location) else { return false }
                 if !state.isLogDamaged {
                     state.attestedTail = identity.attestable(
                         state.chain.writtenTail,
@@ -603,8 +607,9 @@ extension BlobVolume {
                 }
                 state.chain.cut(at: location)
                 state.isLogDamaged = true
+                return true
             }
-            try writeIdentity(&writer)
+            if isThere { try writeIdentity(&writer) }
         }
     }
 }

@@ -89,6 +89,8 @@ struct CommitChain: Sendable {
         entries.removeSubrange(index...)
     }
 
+    func hasEntry(at location: RecordLocation) -> Bool { entries.contains { $0.location == location } }
+
     func entry(sequence: UInt64) -> Entry? { index(of: sequence).map { entries[$0] } }
 
     func positions(after sequence: UInt64) -> [LogPosition] {

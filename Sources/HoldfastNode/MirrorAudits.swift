@@ -216,6 +216,7 @@ package final class MirrorAudits: Sendable {
         defer { state.withLock { _ = $0.active.remove(row.id) } }
         var failureCount = 0
         while job(row.id).state == .running {
+            let position = job(row.id).position
             do {
                 try await audit(row, isAlone: isAlone)
                 return
@@ -223,7 +224,8 @@ package final class MirrorAudits: Sendable {
                 // Stopped with its process: it goes on from here.
                 return
             } catch {
-                failureCount += 1
+                // A pass of hours may meet many an outage: those without a step in between count.
+                failureCount = job(row.id).position == position ? failureCount + 1 : 1
                 let message = (error as? MirrorFailure)?.message ?? "\(error)"
                 let isOver = failureCount >= (isAlone ? 2 : Self.failureCountMax)
                 try? await change([row.id]) { job, now in
@@ -243,10 +245,12 @@ package final class MirrorAudits: Sendable {
         let keepsVersions = try await backend.keepsVersions()
         let audit = MirrorAudit(service.directory.store, backend, row, route, isDeep: false)
         var requeued: [Requeued] = []
+        let startedAt = job(row.id).startedAt
         while true {
             try Task.checkCancellation()
             let before = job(row.id)
-            guard before.state == .running else { return }
+            // One that was cancelled and started anew is another one.
+            guard before.state == .running, before.startedAt == startedAt else { return }
             let (page, next) = try await audit.page(after: before.position, keyCountMax: Self.pageKeyCount)
             var queuedCount: UInt64 = 0
             for difference in page.differences {
@@ -257,6 +261,7 @@ package final class MirrorAudits: Sendable {
             if queuedCount > 0 { service.nudge(row.id) }
             let count = queuedCount
             try await change([row.id]) { job, _ in
+                guard job.startedAt == startedAt else { return }
                 job.position = next
                 job.message = ""
                 job.checkedCount += page.checkedCount
@@ -271,9 +276,11 @@ package final class MirrorAudits: Sendable {
         }
         if isAlone, !requeued.isEmpty { try await service.runUntilIdle(row.name) }
         try await settle(requeued, audit, row)
-        closeWhatIsGone(row, since: job(row.id).startedAt)
+        let ended = job(row.id)
+        guard ended.state == .running, ended.startedAt == startedAt else { return }
+        closeWhatIsGone(row, since: startedAt)
         try await change([row.id]) { job, now in
-            guard job.state == .running else { return }
+            guard job.state == .running, job.startedAt == startedAt else { return }
             job.state = .completed
             job.endedAt = now
             job.lastPassStartedAt = job.startedAt

@@ -76,8 +76,10 @@ package struct RateBudget: Hashable, Sendable {
     /// - Returns: how long to wait before what they are for.
     package mutating func take(_ count: Double, at nanoseconds: UInt64) -> Duration {
         guard perSecond > 0 else { return .zero }
-        let passed = Double(nanoseconds &- (lastNanoseconds ?? nanoseconds)) / 1e9
-        lastNanoseconds = nanoseconds
+        // Callers read the clock before they come here, and may come in another order.
+        let last = max(lastNanoseconds ?? nanoseconds, nanoseconds)
+        let passed = Double(last - (lastNanoseconds ?? last)) / 1e9
+        lastNanoseconds = last
         available = min(perSecond, available + passed * perSecond) - count
         guard available < 0 else { return .zero }
         return .nanoseconds(Int64(min(-available / perSecond, 3600) * 1e9))

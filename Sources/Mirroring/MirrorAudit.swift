@@ -453,12 +453,15 @@ struct BackendKeys {
     private var page: ArraySlice<MirrorListed> = []
     private var marker: MirrorListPage.Marker?
     private var isAtEnd = false
+    /// Keys up to it are left out here as well: there are servers that begin anew after a key that they don't have.
+    private let after: String?
 
     /// - Parameter after: keys up to this one are left out.
     init(_ backend: any MirrorBackend, prefix: String, _ keepsVersions: Bool, after: String? = nil) {
         self.backend = backend
         self.prefix = prefix
         self.keepsVersions = keepsVersions
+        self.after = after
         marker = after.map { MirrorListPage.Marker(key: $0, versionID: nil, isKey: true) }
     }
 
@@ -472,7 +475,7 @@ struct BackendKeys {
                     keepsVersions
                     ? try await backend.listVersions(prefix: prefix, after: marker, limit: 1000)
                     : try await backend.list(prefix: prefix, after: marker, limit: 1000)
-                page = read.entries[...]
+                page = read.entries.filter { isBehind($0.key) }[...]
                 marker = read.next
                 isAtEnd = read.next == nil
                 continue
@@ -483,5 +486,10 @@ struct BackendKeys {
             page.removeFirst()
         }
         return key
+    }
+
+    private func isBehind(_ key: String) -> Bool {
+        guard let after else { return true }
+        return after.utf8.lexicographicallyPrecedes(key.utf8)
     }
 }

@@ -176,8 +176,10 @@ package struct MirrorDirectory: Sendable {
     }
 
     /// Removes what mirrors that are gone have left. Removing is done in small steps; a crash may come in between.
+    ///
+    /// A mirror's rows never come before its route, and ids are never used again: what has no route in the state that its
+    /// rows were read from is gone for good, also while others are added.
     package func sweep() async throws {
-        let known = Set(try await store.read { try MirrorRoute.all(in: $0) }.map(\.id))
         let prefixes = [
             MirrorKey.pendingPrefix, MirrorKey.deadPrefix, MirrorKey.mirroredPrefix, MirrorKey.uploadPrefix,
             MirrorKey.backfillPrefix, MirrorKey.leasePrefix, MirrorKey.leaseTimePrefix,
@@ -186,8 +188,11 @@ package struct MirrorDirectory: Sendable {
             var from: [UInt8] = []
             while true {
                 let start = from
-                let rows = try await store.read { reader in
-                    try reader.documents(.outbox, prefix: prefix, from: start, limit: Self.purgeCount)
+                let (rows, known) = try await store.read { reader in
+                    (
+                        try reader.documents(.outbox, prefix: prefix, from: start, limit: Self.purgeCount),
+                        Set(try MirrorRoute.all(in: reader).map(\.id))
+                    )
                 }
                 guard let first = rows.first, let id = MirrorKey.id(of: first.key, under: prefix) else {
                     break

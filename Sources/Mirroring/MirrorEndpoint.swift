@@ -39,7 +39,13 @@ package struct MirrorEndpoint: Hashable, Sendable, CustomStringConvertible {
             throw refuse("is neither http:// nor https://")
         }
         if rest.hasSuffix("/") { rest = rest.dropLast() }
-        guard !rest.contains("@") else { throw refuse("holds credentials, which go into a file") }
+        guard !rest.contains("@") else {
+            throw StoreError(
+                .invalidArgument,
+                "The endpoint holds credentials, which go into a file.",
+                advice: "Give https://HOST or http://HOST:PORT."
+            )
+        }
         guard rest.utf8.allSatisfy({ (0x21...0x7E).contains($0) }),
             !rest.contains(where: { "/?#\\%".contains($0) })
         else { throw refuse("holds more than a host and a port") }

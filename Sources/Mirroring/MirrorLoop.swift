@@ -98,7 +98,7 @@ struct MirrorLoop {
         guard try await refreshSettings() else { return false }
         guard let setup else { return mayGoOn }
         if worker.nudgeCount != nudges {
-            nudges = worker.nudgeCount
+            let count = worker.nudgeCount
             window.releaseAll()
             try await readHeldKeys()
             breaker.allowProbe()
@@ -107,6 +107,8 @@ struct MirrorLoop {
             // What was given up and is tried again stands before what is newer of its key.
             (clearKeys, aheadUpTo) = ([], [:])
             try await noteDoubt()
+            // Only now: what can't be read is read again in the next turn, before anything is sent.
+            nudges = count
         }
         if setup.row.isPaused {
             show(.paused)

@@ -172,8 +172,13 @@ extension CommitLogMachine {
 
     /// The volume whose log is chosen when these vote: the latest of the whole ones, unless one that is damaged ended
     /// later. Then nobody here has that end with all that leads to it, and nothing can be chosen.
+    ///
+    /// Whole ones that are a quorum by themselves need no other's vote: what was acknowledged is with one of them, and what
+    /// only a damaged one ever had was not.
     private func choice(among candidates: [Volume]) -> Volume? {
-        guard let best = latest(of: candidates.filter(hasWholeLog)) else { return nil }
+        let whole = candidates.filter(hasWholeLog)
+        guard let best = latest(of: whole) else { return nil }
+        if isQuorum(whole.map(\.id), of: active(for: best)) { return best }
         return isOutvoted(best.report.outline.tail, by: candidates) ? nil : best
     }
 

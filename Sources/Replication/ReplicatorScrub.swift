@@ -167,6 +167,8 @@ extension Replicator {
                 replica,
                 { $0.noteLostBatch(at: location, completion: $1) }
             ) {
+                // Whether it is noted is not known: what the volume acknowledges from now on must not count.
+                fail(index, reason: "Damage of its commit log can't be noted: \(error)")
                 return error.description
             }
         }

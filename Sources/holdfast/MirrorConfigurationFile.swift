@@ -21,15 +21,15 @@ internal import Yams
 ///           rules: ["models-*", "data/final/#keep=yes"]
 ///
 /// Each mirror may also have region, prefix, profile, storageClass, encryption, encryptionKey, partSizeMiB, concurrency,
-/// bytesPerSecond, requestsPerSecond, virtualHost, allowLinkLocal, unsigned, and an audit of its own. What is wrong is told
-/// with its line; values are not shown, they may be secrets.
+/// bytesPerSecond, requestsPerSecond, virtualHost, allowLinkLocal, allowPrivate, unsigned, and an audit of its own. What is
+/// wrong is told with its line; values are not shown, they may be secrets.
 struct MirrorConfigurationFile: Decodable {
     static let entries = ["audit", "timeZone", "jitterMinutes", "auditRequestsPerSecond", "mirrors"]
     private static let mirrorEntries = [
         "name", "endpoint", "region", "bucket", "prefix", "credentialsFile", "profile", "rules",
         "storageClass",
         "encryption", "encryptionKey", "partSizeMiB", "concurrency", "bytesPerSecond", "requestsPerSecond",
-        "virtualHost", "allowLinkLocal", "unsigned", "audit",
+        "virtualHost", "allowLinkLocal", "allowPrivate", "unsigned", "audit",
     ]
 
     private var configuration = MirrorConfiguration()
@@ -93,6 +93,7 @@ struct MirrorConfigurationFile: Decodable {
         settings.requestsPerSecond = UInt32(try section.number("requestsPerSecond", 0...1_000_000) ?? 0)
         settings.isVirtualHost = try section.flag("virtualHost")
         settings.allowsLinkLocal = try section.flag("allowLinkLocal")
+        settings.allowsPrivate = try section.flag("allowPrivate")
         settings.signsBodies = try !section.flag("unsigned")
         let complete = settings
         try section.located(nil) { try complete.check() }

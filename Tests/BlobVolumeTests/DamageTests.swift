@@ -13,6 +13,21 @@ import Testing
         return (last + 64) / 64 * 64
     }
 
+    @Test func aBatchThatTheLogNoLongerHasIsNoLoss() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        _ = try volume.commit([payload(1, count: 100)])
+        // Looked at before the log let it go: what comes after it counts on.
+        try volume.noteLostBatch(at: RecordLocation(segment: 9_999, unit: 1))
+        #expect(!volume.isLogDamaged && volume.attestedTail == nil)
+        let last = try volume.commit([payload(2, count: 100)])
+        try volume.close()
+        let reopened = try fixture.open()
+        #expect(!reopened.isLogDamaged && reopened.attestedTail == nil)
+        #expect(reopened.logTail == last.position)
+        try reopened.close()
+    }
+
     @Test func aFlippedByteAnywhereInTheLogCostsAtMostItsRecordAndNeverGoesUnnoticed() throws {
         let fixture = try VolumeFixture()
         let records = (1...3).map { payload($0, count: 150) }

@@ -95,6 +95,18 @@ import Testing
         #expect(machine.committedSequence == 7)
     }
 
+    @Test func `Whole logs that are a quorum open, wherever a damaged one says that it ended`() throws {
+        let log = (1...6).map { position(1, $0) }
+        let machine = try started([
+            report(0, log: Array(log.prefix(2)), known: 5, damage: "a hole", attested: log[5]),
+            report(1, log: Array(log.prefix(5)), known: 4),
+            report(2, log: Array(log.prefix(5)), known: 5),
+        ])
+        #expect(machine.isReady)
+        #expect(machine.committedSequence == 6)
+        #expect(machine.status.volumes.allSatisfy { $0.role == .voting })
+    }
+
     @Test func `Two damaged logs whose ends are not known keep the store shut`() throws {
         let log = (1...6).map { position(1, $0) }
         let damaged = (0...1).map { report($0, log: Array(log.prefix(2)), known: 5, damage: "a hole") }

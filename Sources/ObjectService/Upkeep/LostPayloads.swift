@@ -68,6 +68,11 @@ package actor LostPayloads: RescueSource {
             from: nil,
             where: { SHA256Hasher.hash($0) == digest }
         )
+        if found == nil {
+            // Another version or another mirror may have it by the time it is asked for again.
+            places[digest] = nil
+            nowhere[digest] = .now
+        }
         return found.map { RescuedPayload(bytes: $0.bytes, source: "mirror \($0.mirror)") }
     }
 
