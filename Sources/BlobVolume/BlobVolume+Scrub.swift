@@ -598,14 +598,14 @@ extension BlobVolume {
             try checkUsable()
             let identity = writer.identityFile.identity
             let isThere = state.withLock { state in
-                guard state.chain.hasEntry(at: location) else { return false }
+                // Where it was written to stays known when it is cut.
+                guard state.chain.cut(at: location) else { return false }
                 if !state.isLogDamaged {
                     state.attestedTail = identity.attestable(
                         state.chain.writtenTail,
                         knownCommitIndex: state.knownCommitIndex
                     )
                 }
-                state.chain.cut(at: location)
                 state.isLogDamaged = true
                 return true
             }

@@ -83,13 +83,13 @@ struct CommitChain: Sendable {
     }
 
     /// The batch at a place can't be read any more: the log ends in front of it until its peers have given it again.
-    mutating func cut(at location: RecordLocation) {
-        guard let index = entries.firstIndex(where: { $0.location == location }) else { return }
+    /// - Returns: false when the log has no batch there, and nothing was changed.
+    mutating func cut(at location: RecordLocation) -> Bool {
+        guard let index = entries.firstIndex(where: { $0.location == location }) else { return false }
         noteUnreachable(tail)
         entries.removeSubrange(index...)
+        return true
     }
-
-    func hasEntry(at location: RecordLocation) -> Bool { entries.contains { $0.location == location } }
 
     func entry(sequence: UInt64) -> Entry? { index(of: sequence).map { entries[$0] } }
 

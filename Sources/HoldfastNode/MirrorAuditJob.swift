@@ -85,9 +85,9 @@ package struct MirrorAuditJob: Hashable, Sendable {
                 throw ByteReader.Failure("an unknown state")
             }
             self.state = state
-            startedAt = try reader.readMoment()
-            updatedAt = try reader.readMoment()
-            endedAt = try reader.readMoment()
+            startedAt = try reader.readTime()
+            updatedAt = try reader.readTime()
+            endedAt = try reader.readTime()
             if try reader.read(UInt8.self) == 1 {
                 let name = try reader.readText()
                 let key = try reader.readCounted()
@@ -102,20 +102,13 @@ package struct MirrorAuditJob: Hashable, Sendable {
             differentCount = try reader.read(UInt64.self)
             extraCount = try reader.read(UInt64.self)
             requeuedCount = try reader.read(UInt64.self)
-            lastPassStartedAt = try reader.readMoment()
-            lastPassEndedAt = try reader.readMoment()
+            lastPassStartedAt = try reader.readTime()
+            lastPassEndedAt = try reader.readTime()
             passCount = try reader.read(UInt64.self)
             message = try reader.readText()
             try reader.finish()
         } catch {
             throw StoreError(.storeDamaged, "The state of a mirror's audit can't be read: \(error).")
         }
-    }
-}
-
-extension ByteReader {
-    fileprivate mutating func readMoment() throws(Failure) -> Timestamp? {
-        let value = try read(Int64.self)
-        return value == 0 ? nil : Timestamp(milliseconds: value)
     }
 }

@@ -121,8 +121,7 @@ package struct FindingRow: Hashable, Sendable {
                 )
             default: throw ByteReader.Failure("an unknown outcome")
             }
-            let closed = try reader.read(Int64.self)
-            closedAt = closed == 0 ? nil : Timestamp(milliseconds: closed)
+            closedAt = try reader.readTime()
             let detail = try reader.readText()
             let count = try reader.read(UInt32.self)
             guard count <= Self.namesMax else { throw ByteReader.Failure("too many names") }

@@ -180,7 +180,8 @@ package struct ScrubJob: Hashable, Sendable {
 }
 
 extension ByteReader {
-    fileprivate mutating func readTime() throws(Failure) -> Timestamp? {
+    /// A time of a job or a finding; 0 stands for none.
+    package mutating func readTime() throws(Failure) -> Timestamp? {
         let value = try read(Int64.self)
         return value == 0 ? nil : Timestamp(milliseconds: value)
     }
