@@ -15,9 +15,11 @@ extension CommitLogMachine {
             for index in volumes.indices { pump(index) }
             updateCommitIndex()
         } while commitIndex != before
+        // A machine that stops asks for nothing more: the driver would propose to one that takes nothing.
+        startOverIfStuck()
+        guard case .serving = phase else { return }
         announceStart()
         advanceBases()
-        startOverIfStuck()
     }
 
     mutating func write(_ record: VolumeLogRecord, to index: Int) {

@@ -92,6 +92,12 @@ import Testing
         explore(plan, quorum: try five, spareCount: 2, fixed: 40)
     }
 
+    /// 117412378284175: a machine that had to start over asked for a start record first, which it then refused.
+    @Test func `Courses of holes that were found once stay mended`() {
+        let plan = Plan(generations: 10, failure: 40, rot: 2)
+        for seed: UInt64 in [117_412_378_284_175] { #expect(violation(seed: seed, plan) == nil) }
+    }
+
     /// Each weakness breaks one rule of the machine; the simulation must notice.
     @Test(arguments: [
         (CommitLogMachine.Weaknesses.noPromise, Plan()),
