@@ -127,13 +127,13 @@ extension CommitLogMachine {
     }
 
     /// A volume whose base a volume may start from again: it has everything that this writer found, so that
-    /// the copies that follow don't end before what the volume gave up.
+    /// the copies that follow don't end before what the volume gave up; and the base is a place of the chain, as known
+    /// here: from one in front of it nothing could be asked for.
     private func baseSource(for target: Volume) -> Volume? {
         best { candidate, candidateDurable in
             candidate.id != target.id && candidateDurable >= foundSequence
-                && candidate.base.sequence > (target.durable ?? 0)
-                || candidate.id != target.id
-                    && candidateDurable >= foundSequence && target.durable == nil
+                && chain.contains(LogPlace(candidate.base))
+                && target.durable.map { candidate.base.sequence > $0 } ?? true
         }
     }
 
