@@ -430,16 +430,19 @@ extension BlobVolume {
         var contents = try reader.footer(fileByteCount: size) ?? target.contents
         let known = Set(contents.chain.lazy.filter { $0.kind == .hole }.map(\.unit))
         let named = Set(contents.entries.map(\.unit))
+        var lost = target.lost
         for item in scan.items where item.isBad {
             let unit = reader.location(item.start).unit
             if known.contains(unit) || named.contains(unit) { continue }
             contents.chain.append(.hole(unit: unit, byteCount: item.end - item.start))
+            lost.append(item.start..<item.end)
         }
         for range in target.lost {
             let unit = reader.location(range.lowerBound).unit
             if contents.chain.contains(where: { $0.kind == .hole && $0.unit == unit }) { continue }
             contents.chain.append(.hole(unit: unit, byteCount: range.upperBound - range.lowerBound))
         }
+        leaveOutBatches(in: lost, of: reader.number, &contents)
         contents.chain.sort { $0.unit < $1.unit }
         let footer = contents.encodeFooter()
         var records = GroupWriter(
@@ -470,6 +473,21 @@ extension BlobVolume {
         state.withLock { state in
             guard state.segments[reader.number] != nil else { return }
             state.segments[reader.number]?.fileByteCount = trailerOffset + SegmentTrailer.byteCount
+        }
+    }
+
+    /// A batch that the log still needs and that is lost stands in the footer no more: whoever opens the volume before
+    /// the log was rebuilt would count on it, and no walk would look at its place again. What is spent stays, because
+    /// it tells of what was written behind it.
+    private func leaveOutBatches(
+        in lost: [Range<UInt64>],
+        of segment: UInt32,
+        _ contents: inout SegmentContents
+    ) {
+        contents.chain.removeAll { event in
+            let place = RecordLocation(segment: segment, unit: event.unit).offset
+            guard event.kind == .batch, lost.contains(where: { $0.contains(place) }) else { return false }
+            return neededBatch(in: segment, place..<place + 1) != nil
         }
     }
 
