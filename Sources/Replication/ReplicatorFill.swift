@@ -106,37 +106,6 @@ extension Replicator {
 
     // MARK: One walk
 
-    /// What a job has copied to a new volume: read from there when it is durable, beside the copying, so that the audit of
-    /// the same job need not read it once more.
-    private struct ReadBack {
-        let isWanted: Bool
-        /// Copied, and not known to be durable.
-        var waiting: [(digest: Digest, byteCount: Int)] = []
-        var waitingByteCount = 0
-        var isRunning = false
-        /// Read from the volume after they were made durable, and good.
-        var good: Set<Digest> = []
-
-        /// Beyond, the audit reads again.
-        static let goodCountMax = 1 << 19
-
-        mutating func add(_ digest: Digest, _ byteCount: Int) {
-            guard isWanted else { return }
-            waiting.append((digest, byteCount))
-            waitingByteCount += byteCount
-        }
-
-        mutating func take() -> [(digest: Digest, byteCount: Int)] {
-            defer { (waiting, waitingByteCount, isRunning) = ([], 0, true) }
-            return waiting
-        }
-
-        mutating func end(_ digests: [Digest]) {
-            isRunning = false
-            if good.count + digests.count <= Self.goodCountMax { good.formUnion(digests) }
-        }
-    }
-
     /// The copying of one walk: results as they come in.
     private struct Copying {
         var inFlight = 0
@@ -242,61 +211,6 @@ extension Replicator {
         }
     }
 
-    // MARK: Reading back
-
-    /// Makes durable what was copied, and reads it from the volume: one task at a time, beside the copying.
-    private func startReadBack(
-        _ readBack: inout ReadBack,
-        _ index: Int,
-        _ replica: any Replica,
-        isLast: Bool,
-        _ tasks: inout ThrowingTaskGroup<MoveResult, any Error>
-    ) {
-        guard !readBack.isRunning, !readBack.waiting.isEmpty,
-            isLast || readBack.waitingByteCount >= Limits.readBackByteCount
-        else { return }
-        let copies = readBack.take()
-        tasks.addTask { .readBack(await self.readBack(copies, on: index, replica)) }
-    }
-
-    /// - Returns: those that are durable and good; what is not is left to the audit.
-    private func readBack(
-        _ copies: [(digest: Digest, byteCount: Int)],
-        on index: Int,
-        _ replica: any Replica
-    ) async -> [Digest] {
-        guard case .success = await call(replica, { $0.syncBulk(completion: $1) }) else { return [] }
-        return await withTaskGroup(of: Digest?.self) { group in
-            var good: [Digest] = []
-            var rest = copies[...]
-            func start() {
-                guard let copy = rest.popFirst(), !Task.isCancelled else { return }
-                group.addTask { await self.readBack(copy.digest, copy.byteCount, on: index, replica) }
-            }
-            for _ in 0..<Limits.readerThreadsPerVolume { start() }
-            for await digest in group {
-                if let digest { good.append(digest) }
-                start()
-            }
-            return good
-        }
-    }
-
-    private func readBack(_ digest: Digest, _ byteCount: Int, on index: Int, _ replica: any Replica) async
-        -> Digest?
-    {
-        do {
-            try await pace.take(byteCount, clientTurns: clientTurns.load(ordering: .relaxed))
-        } catch {
-            return nil
-        }
-        guard case .success = await call(replica, { $0.verify(digest, strict: false, completion: $1) }),
-            replica.presence(of: digest) == .synced
-        else { return nil }
-        verified.insert(digest, on: index, at: clock.now())
-        return digest
-    }
-
     enum LiveItem: Sendable {
         case chunks([Digest])
         /// A part of a manifest that no volume has.
@@ -370,7 +284,7 @@ extension Replicator {
 
     // MARK: Copies
 
-    private enum MoveResult: Sendable {
+    enum MoveResult: Sendable {
         case held(isSynced: Bool)
         case copied(Digest, Int)
         /// Repaired in place.
