@@ -45,6 +45,15 @@ import Testing
         }
     }
 
+    private let everything = Plan(
+        generations: 10,
+        failure: 40,
+        impairment: 4,
+        change: 25,
+        snapshot: 12,
+        rot: 3
+    )
+
     private var five: QuorumConfiguration {
         get throws { try QuorumConfiguration(replicaCount: 5, writeQuorum: nil) }
     }
@@ -70,8 +79,7 @@ import Testing
     }
 
     @Test func `Holes, losses, snapshots and changes of members lose nothing`() {
-        let plan = Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3)
-        explore(plan, spareCount: 2, fixed: 120)
+        explore(everything, spareCount: 2, fixed: 120)
     }
 
     @Test func `Holes in the logs of five volumes lose nothing`() throws {
@@ -90,6 +98,18 @@ import Testing
     @Test func `Everything at once on five volumes loses nothing`() throws {
         let plan = Plan(generations: 8, stepsMax: 200, failure: 30, impairment: 3, change: 20, snapshot: 12)
         explore(plan, quorum: try five, spareCount: 2, fixed: 40)
+    }
+
+    /// 117412378284175: a machine that had to start over asked for a start record first, which it then refused.
+    @Test func `Courses of holes that were found once stay mended`() {
+        let plan = Plan(generations: 10, failure: 40, rot: 2)
+        for seed: UInt64 in [117_412_378_284_175] { #expect(violation(seed: seed, plan) == nil) }
+    }
+
+    /// 1165: volumes were filled again from one that is no member and whose log went further back than the chain;
+    /// they stood at its base, of which the chain knows nothing, for ever.
+    @Test func `Courses of everything that were found once stay mended`() {
+        for seed: UInt64 in [1165] { #expect(violation(seed: seed, everything, spareCount: 2) == nil) }
     }
 
     /// Each weakness breaks one rule of the machine; the simulation must notice.
