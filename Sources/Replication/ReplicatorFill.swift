@@ -353,8 +353,8 @@ extension Replicator {
             else { return nil }
             return (replica, rank(replica))
         }
-        // Equally fast ones take turns: each disk gives its share.
-        for source in ordered(sources, nextReadTurn()) {
+        // Equally fast ones take turns, for some chunks each: what stands side by side is read so.
+        for source in ordered(sources, nextReadTurn() >> 6) {
             guard
                 case .success(let bytes) = await call(
                     source,
