@@ -108,7 +108,9 @@ extension BlobVolume {
             file = try disk.open(SegmentFiles.name(number, kind), .read)
         } catch {
             guard hasSegment(number) else { return nil }
-            found += try noteSegmentLost(number, kind, error)
+            let lost = try noteSegmentLost(number, kind, error)
+            if lost.contains(where: { $0.remedy == .compare }) { try forgetCompleteness() }
+            found += lost
             return nil
         }
         let reader = SegmentReader(file: file, number: number, kind: kind, tag: tag, path: disk.label)
@@ -130,7 +132,18 @@ extension BlobVolume {
         try checkHeader(&target)
         compareIndex(target, &found)
         if target.isFrozen { noteFrozenHoles(target, &found) }
+        if found.contains(where: { $0.remedy == .compare }) { try forgetCompleteness() }
         return target
+    }
+
+    /// Payloads may be gone of which nobody can tell: the volume claims nothing any more until it was compared with the
+    /// catalog. Durable before what showed it is put right: a process that ends in between leaves nothing else behind that
+    /// would tell.
+    private func forgetCompleteness() throws(VolumeError) {
+        guard completeSequence > 0 else { return }
+        setComplete(through: 0)
+        try appendGroup(payloads: [], batch: nil)
+        try syncLog()
     }
 
     /// A sealed segment must end with a footer that tells what it holds.

@@ -51,6 +51,14 @@ package final class LocalReplica: Replica {
         perform(on: logThread, cost: group.byteCount, completion) { [self] volume throws(VolumeError) in
             var outcome = GroupOutcome.whole
             let start = ContinuousClock.now
+            var group = group
+            if group.leavesOutPresent {
+                group.payloads.removeAll { volume.presence(of: $0.digest) != .absent }
+                guard !group.payloads.isEmpty || group.batch != nil else {
+                    try volume.syncLog()
+                    return outcome
+                }
+            }
             do throws(VolumeError) {
                 try volume.appendGroup(payloads: group.payloads, batch: group.batch)
             } catch {
@@ -70,6 +78,14 @@ package final class LocalReplica: Replica {
 
     package func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
         perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
+            try volume.appendBulk(payload)
+        }
+    }
+
+    package func appendBulkIfAbsent(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
+            // All that write large payloads take turns on this thread.
+            guard volume.presence(of: payload.digest) == .absent else { return }
             try volume.appendBulk(payload)
         }
     }

@@ -5,6 +5,8 @@ package import StoreModel
 package struct ReplicaGroup: Sendable {
     package var payloads: [PayloadRecord]
     package var batch: CommitBatch?
+    /// Payloads that are there by the time they would be written are left out: somebody else was faster.
+    package var leavesOutPresent = false
 
     package init(payloads: [PayloadRecord], batch: CommitBatch?) {
         self.payloads = payloads
@@ -41,6 +43,9 @@ package protocol Replica: AnyObject, Sendable {
     func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>)
     /// Appends a payload to the bulk segment; durable only after `syncBulk`.
     func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
+    /// The same, unless the payload is there by the time it would be written: who copies in the background makes no second
+    /// copy of what an upload or a repair has written meanwhile.
+    func appendBulkIfAbsent(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
     /// Makes every bulk append that was completed before durable.
     func syncBulk(completion: @escaping ReplicaCompletion<Void>)
     /// Reads a range of a payload; only bytes that verified are handed out.

@@ -53,6 +53,7 @@ package final class Replicator: Sendable {
     let clientTurns = Atomic<Int>(0)
     let verified = VerifiedRecently()
     let repairs = RepairQueue()
+    let late = LateCopies()
     /// What clients do; whoever serves them tells it.
     package let clientLoad = ClientLoad()
     /// Of all repairs together, and of catching up.

@@ -187,7 +187,6 @@ extension Replicator {
 
     struct CatchUpProgress: Sendable {
         var copied = 0
-        var copiedBytes: UInt64 = 0
         var missing = 0
         var reasons: [String] = []
         var hasUnsynced = false
@@ -229,7 +228,7 @@ extension Replicator {
             await copy(digest, to: index, replica, &progress)
             let node: ManifestNode
             do {
-                node = try ManifestNode(decoding: try await read(digest, range: nil))
+                node = try ManifestNode(decoding: try await readInBackground(digest, range: nil))
             } catch let error as StoreError where error.code == .dataUnavailable {
                 progress.miss("\(error)")
                 continue
@@ -290,6 +289,7 @@ extension Replicator {
                 reasons += missing.map { "\(volumes.slots[index].label): \($0)" }
             }
         }
+        settleLateCopies(isLast: true)
         await repairs.awaitIdle()
         return reasons
     }

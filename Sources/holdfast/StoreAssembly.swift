@@ -44,6 +44,7 @@ final class StoreAssembly: Sendable {
         var options = options(location)
         options.logger = logger
         options.volume = volume
+        options.keepsReserves = true
         return try await LocalStore.open(location.path, options)
     }
 

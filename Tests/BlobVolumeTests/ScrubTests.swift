@@ -425,6 +425,44 @@ import Testing
         try volume.close()
     }
 
+    /// Where payloads are lost of which nobody can tell, the volume has to be compared with the catalog, also by the process
+    /// after the one that found it.
+    @Test(arguments: [false, true]) func aVolumeThatMustBeComparedClaimsNothing(isSegmentGone: Bool) throws {
+        let fixture = try VolumeFixture()
+        var volume: BlobVolume? = try fixture.open()
+        do {
+            let volume = try #require(volume)
+            for number in 0..<6 { try volume.appendBulk(payload(number, count: 900_000)) }
+            try volume.syncBulk()
+            try volume.commit()
+            volume.setComplete(through: 1)
+            try volume.commit()
+            let sealed = "segments/" + (try #require(try fixture.segments().first { $0.hasSuffix(".bulk") }))
+            if isSegmentGone {
+                try FileManager.default.removeItem(atPath: fixture.path(sealed))
+            } else {
+                let size = try fixture.bytes(sealed).count
+                // The trailer, and the header of the first record.
+                try fixture.flip(sealed, at: UInt64(size - 30))
+                try fixture.flip(sealed, at: 4096 + 20)
+            }
+            let scrubber = volume.makeScrubber()
+            var found: [ScrubDamage] = []
+            while true {
+                let step = try scrubber.step(byteCount: 1 << 20)
+                found += step.damage
+                if step.isAtEnd { break }
+            }
+            #expect(found.contains { $0.remedy == .compare }, "\(found)")
+            #expect(volume.completeSequence == 0)
+        }
+        // Without being closed.
+        volume = nil
+        let again = try fixture.open()
+        #expect(again.completeSequence == 0)
+        try again.close()
+    }
+
     @Test func theCursorOfEveryStepIsAPlaceToGoOnFrom() throws {
         let fixture = try VolumeFixture()
         let records = try filled(fixture)
