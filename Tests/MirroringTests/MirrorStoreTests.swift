@@ -14,11 +14,11 @@ import Testing
 /// What mirrors keep in the store, while others change it.
 @Suite struct MirrorStoreTests {
     /// A store in which something happens behind each reading.
-    private final class BusyStore: MirrorStore {
-        private let store: any MirrorStore
+    private final class BusyStore: ForwardingStore {
+        let store: MirroredStore
         private let afterRead: Mutex<[@Sendable () async throws -> Void]>
 
-        init(_ store: any MirrorStore, afterRead: [@Sendable () async throws -> Void]) {
+        init(_ store: MirroredStore, afterRead: [@Sendable () async throws -> Void]) {
             self.store = store
             self.afterRead = Mutex(afterRead.reversed())
         }
@@ -29,22 +29,6 @@ import Testing
             let value = try await store.read(body)
             if let next = afterRead.withLock({ $0.popLast() }) { try await next() }
             return value
-        }
-
-        func write(_ documents: [DocumentWrite]) async throws { try await store.write(documents) }
-        func generation(of space: DocumentSpace) -> UInt64 { store.generation(of: space) }
-        func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
-            try await store.bytes(of: version, range)
-        }
-        func needsClientKey(_ version: VersionRow) throws -> Bool { try store.needsClientKey(version) }
-        func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
-            try await store.seal(secret, context: context)
-        }
-        func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool {
-            try store.isSealedWithNewestKey(secret)
-        }
-        func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
-            try store.open(secret, context: context)
         }
     }
 
@@ -73,7 +57,10 @@ import Testing
             DocumentWrite(space: .setting, key: row.key, body: nil),
             DocumentWrite(space: .setting, key: MirrorKey.route(row.id), body: nil),
         ])
-        let busy = BusyStore(directory.store, afterRead: Array(repeating: idle, count: turn - 1) + [addAnew])
+        let busy = BusyStore(
+            MirroredStore(objects: objects),
+            afterRead: Array(repeating: idle, count: turn - 1) + [addAnew]
+        )
         try await MirrorDirectory(busy, clock: fixture.clock, random: SystemRandom()).sweep()
         let added = try await directory.mirror(name)
         #expect(added.id != row.id)
