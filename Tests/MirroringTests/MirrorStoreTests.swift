@@ -36,7 +36,7 @@ import Testing
     func removingAMirrorTakesNothingOfANewOneOfItsName(turn: Int) async throws {
         let fixture = try await MirrorFixture()
         try await fixture.add()
-        for number in 0..<300 { try await fixture.put("old\(number)", [1]) }
+        try await ClassesTests.fill(fixture, 300)
         let directory = fixture.directory
         let (objects, bucket, name) = (fixture.objects, fixture.bucket, fixture.mirror)
         let settings = try await directory.mirror(name).settings
@@ -117,6 +117,43 @@ import Testing
         #expect(pending.readCount == 51)
         let other = PendingKeys(store, row.id, BucketID(rawValue: 1 << 40))
         #expect(try await !other.contains(Array("k1".utf8)))
+        try await fixture.close()
+    }
+
+    @Test func whatEndsWhileItIsCountedIsNotMissedLater() async throws {
+        let fixture = try await MirrorFixture()
+        let row = try await fixture.add()
+        for number in 0..<6 { try await fixture.put("k\(number)", [1]) }
+        let tasks = try await fixture.tasks()
+        let (store, pending) = (fixture.directory.store, PendingCount())
+        func end(_ task: MirrorTask) async throws {
+            try await store.write([DocumentWrite(space: .outbox, key: task.pendingRow.key, body: nil)])
+        }
+        func count() async throws -> UInt64 {
+            try await pending.total(row.id, store, boundary: 0).count
+        }
+        // Its row is gone before the first count, and the word of it comes after.
+        pending.noteEnding(tasks[0])
+        try await end(tasks[0])
+        #expect(try await count() == 5)
+        pending.noteEnded(tasks[0])
+        #expect(try await count() == 5)
+        // Counted, then ended in either order.
+        pending.noteEnding(tasks[1])
+        try await end(tasks[1])
+        pending.noteEnded(tasks[1])
+        #expect(try await count() == 4)
+        // An end that could not be written is none.
+        pending.noteEnding(tasks[2])
+        pending.noteNotEnded(tasks[2])
+        #expect(try await count() == 4)
+        // Counted anew while an end is on its way.
+        pending.noteEnding(tasks[3])
+        try await end(tasks[3])
+        pending.reset()
+        #expect(try await count() == 3)
+        pending.noteEnded(tasks[3])
+        #expect(try await count() == 3)
         try await fixture.close()
     }
 
