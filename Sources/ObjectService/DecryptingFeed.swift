@@ -136,14 +136,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     private func storedCipher(of stretch: Stretch) async throws -> SegmentCipher {
         let end = stretch.storedStart + UInt64(FrameFormat.saltByteCount)
         var cursor = try cursor(stretch.storedStart..<end)
-        var salt: [UInt8] = []
-        while let slice = try await cursor.next() {
-            salt += try await storage.read(
-                slice.chunk.digest,
-                length: Int(slice.chunk.length),
-                range: slice.range
-            )
-        }
+        let salt = try await cursor.bytes()
         do throws(EncryptionError) {
             return try SegmentCipher.part(stretch.layout.partNumber, dataKey, stored: salt)
         } catch {

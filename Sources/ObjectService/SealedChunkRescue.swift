@@ -50,15 +50,11 @@ struct SealedChunkRescue<Storage: ReplicatedStorage>: LostChunkSource {
             ),
             storage: storage
         )
-        var salt: [UInt8] = []
-        while let slice = try await cursor.next() {
-            salt += try await storage.read(
-                slice.chunk.digest,
-                length: Int(slice.chunk.length),
-                range: slice.range
-            )
-        }
-        return try SegmentCipher.part(segment.layout.partNumber, dataKey, stored: salt)
+        return try SegmentCipher.part(
+            segment.layout.partNumber,
+            dataKey,
+            stored: try await cursor.bytes()
+        )
     }
 }
 

@@ -134,12 +134,7 @@ package actor LostPayloads: RescueSource {
         // Asked for those that are concerned only.
         var holders: [String]?
         var offset: UInt64 = 0
-        var cursor = ManifestCursor(
-            row.manifest,
-            size: row.size,
-            range: ByteRange(wholeOf: row.size),
-            storage: storage
-        )
+        var cursor = cursor(of: row, storage)
         do {
             while let slice = try await cursor.next() {
                 defer { offset += UInt64(slice.range.count) }
@@ -199,16 +194,23 @@ package actor LostPayloads: RescueSource {
         return false
     }
 
-    private nonisolated func isManifestLost<Storage: ReplicatedStorage>(
-        _ row: VersionRow,
+    private nonisolated func cursor<Storage: ReplicatedStorage>(
+        of row: VersionRow,
         _ storage: Storage
-    ) async throws -> Bool {
-        var cursor = ManifestCursor(
+    ) -> ManifestCursor<Storage> {
+        ManifestCursor(
             row.manifest,
             size: row.size,
             range: ByteRange(wholeOf: row.size),
             storage: storage
         )
+    }
+
+    private nonisolated func isManifestLost<Storage: ReplicatedStorage>(
+        _ row: VersionRow,
+        _ storage: Storage
+    ) async throws -> Bool {
+        var cursor = cursor(of: row, storage)
         do {
             while try await cursor.next() != nil {}
             return false
