@@ -15,9 +15,11 @@ extension CommitLogMachine {
             for index in volumes.indices { pump(index) }
             updateCommitIndex()
         } while commitIndex != before
+        // A machine that stops asks for nothing more: the driver would propose to one that takes nothing.
+        startOverIfStuck()
+        guard case .serving = phase else { return }
         announceStart()
         advanceBases()
-        startOverIfStuck()
     }
 
     mutating func write(_ record: VolumeLogRecord, to index: Int) {
@@ -110,11 +112,12 @@ extension CommitLogMachine {
             volumes[index].foreign = []
             return write(desiredRecord(of: volumes[index]), to: index)
         }
-        volumes[index].operation = .reset(source.base)
+        let base = startingBase(from: source)
+        volumes[index].operation = .reset(base)
         volumes[index].durable = nil
         volumes[index].issued = 0
         let volume = volumes[index]
-        actions.append(.resetLog(volume.id, incarnation: volume.incarnation, base: source.base))
+        actions.append(.resetLog(volume.id, incarnation: volume.incarnation, base: base))
     }
 
     private func source(for target: Volume, durable: UInt64) -> Volume? {
@@ -129,10 +132,14 @@ extension CommitLogMachine {
     private func baseSource(for target: Volume) -> Volume? {
         best { candidate, candidateDurable in
             candidate.id != target.id && candidateDurable >= foundSequence
-                && candidate.base.sequence > (target.durable ?? 0)
-                || candidate.id != target.id
-                    && candidateDurable >= foundSequence && target.durable == nil
+                && target.durable.map { startingBase(from: candidate).sequence > $0 } ?? true
         }
+    }
+
+    /// Where a log starts again that is filled from this volume. A log that goes further back than the chain gives
+    /// nothing more: what stands before the chain's base can't be compared with it.
+    private func startingBase(from source: Volume) -> LogPosition {
+        source.base.sequence < chain.base.sequence ? chain.base : source.base
     }
 
     /// The volume that is up and has most, among those that pass; of equals the first.

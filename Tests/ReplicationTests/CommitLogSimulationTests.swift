@@ -45,6 +45,15 @@ import Testing
         }
     }
 
+    private let everything = Plan(
+        generations: 10,
+        failure: 40,
+        impairment: 4,
+        change: 25,
+        snapshot: 12,
+        rot: 3
+    )
+
     private var five: QuorumConfiguration {
         get throws { try QuorumConfiguration(replicaCount: 5, writeQuorum: nil) }
     }
@@ -70,8 +79,7 @@ import Testing
     }
 
     @Test func `Holes, losses, snapshots and changes of members lose nothing`() {
-        let plan = Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3)
-        explore(plan, spareCount: 2, fixed: 120)
+        explore(everything, spareCount: 2, fixed: 120)
     }
 
     @Test func `Holes in the logs of five volumes lose nothing`() throws {
@@ -90,6 +98,41 @@ import Testing
     @Test func `Everything at once on five volumes loses nothing`() throws {
         let plan = Plan(generations: 8, stepsMax: 200, failure: 30, impairment: 3, change: 20, snapshot: 12)
         explore(plan, quorum: try five, spareCount: 2, fixed: 40)
+    }
+
+    struct Course: Sendable {
+        let seed: UInt64
+        let plan: Plan
+        var replicaCount = 3
+        var spareCount = 0
+    }
+
+    /// Courses that once broke a promise or stood still, by the seed that found them.
+    @Test(arguments: [
+        // A machine that had to start over asked for a start record first, which it then refused.
+        Course(seed: 117_412_378_284_175, plan: Plan(generations: 10, failure: 40, rot: 2)),
+        // Logs were begun anew at a base in front of the chain's, and nothing could be copied to them.
+        Course(
+            seed: 813,
+            plan: Plan(generations: 8, stepsMax: 200, failure: 30, impairment: 4, snapshot: 12, rot: 2),
+            replicaCount: 5
+        ),
+        Course(
+            seed: 1165,
+            plan: Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3),
+            spareCount: 2
+        ),
+    ])
+    func `What was found once stays mended`(_ course: Course) throws {
+        let quorum = try QuorumConfiguration(replicaCount: course.replicaCount, writeQuorum: nil)
+        #expect(
+            violation(
+                seed: course.seed,
+                course.plan,
+                quorum: quorum,
+                spareCount: course.spareCount
+            ) == nil
+        )
     }
 
     /// Each weakness breaks one rule of the machine; the simulation must notice.
