@@ -8,6 +8,8 @@ package struct MirrorAuditJobDocument: Codable, Hashable, Sendable {
     package var state: String
     /// A cron expression; absent: never.
     package var schedule: String?
+    /// Whether each object is asked for its version and SHA-256.
+    package var isDeep: Bool
     /// When it starts by itself, in a server.
     package var nextRunAt: String?
     /// Where it goes on: BUCKET/KEY.
@@ -30,6 +32,7 @@ package struct MirrorAuditJobDocument: Codable, Hashable, Sendable {
         mirror: String,
         state: String,
         schedule: String?,
+        isDeep: Bool,
         nextRunAt: String?,
         position: String?,
         startedAt: String?,
@@ -48,6 +51,7 @@ package struct MirrorAuditJobDocument: Codable, Hashable, Sendable {
         self.mirror = mirror
         self.state = state
         self.schedule = schedule
+        self.isDeep = isDeep
         self.nextRunAt = nextRunAt
         self.position = position
         self.startedAt = startedAt

@@ -13,6 +13,9 @@ package struct MirrorAuditSchedule: Sendable {
     package var standard = try? CronExpression("17 3 * * 2")
     /// By the mirror's name; nil: never.
     package var own: [String: CronExpression?] = [:]
+    /// Whether audits ask for each object's version and SHA-256, one request each: of every mirror that says nothing itself.
+    package var isDeep = false
+    package var ownDepth: [String: Bool] = [:]
     /// Time zone, jitter, and since when; its own schedules don't count.
     package var terms: ScrubSchedule
 
@@ -21,6 +24,8 @@ package struct MirrorAuditSchedule: Sendable {
     package func expression(_ name: MirrorName) -> CronExpression? {
         own[name.description] ?? standard
     }
+
+    package func isDeep(_ name: MirrorName) -> Bool { ownDepth[name.description] ?? isDeep }
 
     func next(_ row: MirrorRow, _ job: MirrorAuditJob) -> Timestamp? {
         terms.next(expression(row.name), share: row.id.rawValue, startedAt: job.startedAt)
@@ -252,7 +257,13 @@ package final class MirrorAudits: Sendable {
         guard let route = try await service.directory.route(row.id) else { return }
         let backend = try service.backend(of: row)
         let keepsVersions = try await backend.keepsVersions()
-        let audit = MirrorAudit(service.directory.store, backend, row, route, isDeep: false)
+        let audit = MirrorAudit(
+            service.directory.store,
+            backend,
+            row,
+            route,
+            isDeep: schedule.isDeep(row.name)
+        )
         var requeued: [Requeued] = []
         let startedAt = job(row.id).startedAt
         while true {
@@ -429,6 +440,7 @@ extension MirrorAudits: MirrorAuditAdministration {
                     mirror: row.name.description,
                     state: job.state.name,
                     schedule: schedule.expression(row.name)?.description,
+                    isDeep: schedule.isDeep(row.name),
                     nextRunAt: job.isActive ? nil : schedule.next(row, job).map { ISO8601.format($0) },
                     position: job.position?.text,
                     startedAt: job.startedAt.map { ISO8601.format($0) },

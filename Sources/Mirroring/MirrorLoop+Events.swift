@@ -142,6 +142,7 @@ extension MirrorLoop {
             reason: reason
         )
         let key = MirrorKey.pending(worker.id, task.sequence)
+        worker.pending.noteEnding(task)
         do {
             try await worker.store.write([
                 DocumentWrite(space: .outbox, key: key, expectation: .present, body: nil),
@@ -153,6 +154,7 @@ extension MirrorLoop {
                 worker.lease.proof,
             ])
         } catch {
+            worker.pending.noteNotEnded(task)
             noteTrouble(error)
             let now = worker.clock.monotonicNanoseconds()
             return window.delay(task, until: now &+ worker.limits.backoff.cap.nanoseconds)

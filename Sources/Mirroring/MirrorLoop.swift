@@ -388,6 +388,7 @@ struct MirrorLoop {
                 pace: setup.pace
             )
             let (store, proof, id) = (worker.store, worker.lease.proof, worker.id)
+            let pending = worker.pending
             group.addTask {
                 do {
                     let outcome = try await transfer.perform(task, isDoubtful: isDoubtful)
@@ -400,9 +401,11 @@ struct MirrorLoop {
                             DocumentWrite(space: .outbox, key: MirrorKey.upload(id, task.sequence), body: nil)
                         )
                     }
+                    pending.noteEnding(task)
                     try await store.write(writes + [proof])
                     return .performed(task, .success(outcome))
                 } catch {
+                    pending.noteNotEnded(task)
                     return .performed(task, .failure(error))
                 }
             }

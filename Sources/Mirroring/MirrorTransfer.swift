@@ -100,7 +100,9 @@ struct MirrorTransfer: Sendable {
             guard let latest else {
                 return route.asksForTags ? MirrorOutcome() : try await sendMarker(row, key)
             }
-            if isDoubtful, latest.isDeleteMarker, try await latest.versionID != previousID(row, task) {
+            if isDoubtful, latest.isDeleteMarker, try await latest.versionID != previousID(row, task),
+                try await !isGoing(latest.versionID, task)
+            {
                 return MirrorOutcome(writes: [note(row.id, latest.versionID)])
             }
         }
@@ -120,6 +122,32 @@ struct MirrorTransfer: Sendable {
         }
         guard let before else { return nil }
         return try await noted(before.id)
+    }
+
+    /// Whether a delete marker of the backend is that of a version which the store has removed since, so that a later task
+    /// takes it away: it isn't the one that is looked for.
+    private func isGoing(_ versionID: String?, _ task: MirrorTask) async throws -> Bool {
+        guard let versionID else { return false }
+        let (id, prefix, limit) = (id, MirrorKey.under(MirrorKey.pendingPrefix, id), 1000)
+        return try await store.read { reader in
+            var from = task.sequence &+ 1
+            while true {
+                let start = prefix + MirrorKey.bytes(from)
+                let page = try reader.documents(.outbox, prefix: prefix, from: start, limit: limit)
+                for document in page {
+                    let later = try MirrorTask(document)
+                    from = later.sequence &+ 1
+                    guard later.bucket == task.bucket, later.key == task.key else { continue }
+                    for gone in [later.change == .removed ? later.version : nil, later.replaced].compactMap({
+                        $0
+                    }) {
+                        let noted = try reader.document(.outbox, MirrorKey.mirrored(id, gone))
+                        if noted?.body == Array(versionID.utf8) { return true }
+                    }
+                }
+                guard page.count == limit else { return false }
+            }
+        }
     }
 
     /// The version was removed from the store before it was mirrored: nothing may be left of an attempt.

@@ -21,9 +21,18 @@ final class PendingCount: Sendable {
         var isCounting = false
         /// Tasks below were there before the mirror.
         var boundary: UInt64 = 0
+        /// Tasks whose end is being written, and whether they are in the total: their rows may be gone already, and nobody has
+        /// been told yet.
+        var ending: [UInt64: Bool] = [:]
         /// Ended while a page is being read.
         var endedMeanwhile: Set<UInt64> = []
         var era: UInt64 = 0
+
+        mutating func startAnew() {
+            era += 1
+            (total, countedBelow) = (Total(), 0)
+            for sequence in ending.keys { ending[sequence] = false }
+        }
 
         mutating func count(_ task: MirrorTask) {
             total.count += 1
@@ -35,10 +44,23 @@ final class PendingCount: Sendable {
     private static let pageSize = 1000
     private let state = Mutex(State())
 
+    /// To be called before the end of a task is written; then either `noteEnded` or `noteNotEnded`.
+    func noteEnding(_ task: MirrorTask) {
+        state.withLock { state in
+            // Its row is there: what is below was counted with it.
+            state.ending[task.sequence] = task.sequence < state.countedBelow
+        }
+    }
+
+    func noteNotEnded(_ task: MirrorTask) {
+        state.withLock { state in state.ending[task.sequence] = nil }
+    }
+
     func noteEnded(_ task: MirrorTask) {
         state.withLock { state in
+            let isCounted = state.ending.removeValue(forKey: task.sequence) ?? false
             if state.isCounting { state.endedMeanwhile.insert(task.sequence) }
-            guard task.sequence < state.countedBelow else { return }
+            guard isCounted else { return }
             state.total.count -= min(1, state.total.count)
             state.total.bytes -= min(task.size, state.total.bytes)
             if task.sequence < state.boundary { state.total.beforeCount -= min(1, state.total.beforeCount) }
@@ -50,9 +72,7 @@ final class PendingCount: Sendable {
         state.withLock { state in
             guard !state.isCounting else {
                 // Nobody knows whether the page has them.
-                state.era += 1
-                (state.total, state.countedBelow) = (Total(), 0)
-                return
+                return state.startAnew()
             }
             for task in tasks where task.sequence < state.countedBelow { state.count(task) }
         }
@@ -60,18 +80,15 @@ final class PendingCount: Sendable {
 
     /// Tasks were put in between: count anew.
     func reset() {
-        state.withLock { state in
-            state.era += 1
-            (state.total, state.countedBelow) = (Total(), 0)
-        }
+        state.withLock { $0.startAnew() }
     }
 
     /// - Parameter boundary: tasks below were there before the mirror.
     func total(_ id: MirrorID, _ store: any MirrorStore, boundary: UInt64) async throws -> Total {
         state.withLock { state in
             guard state.boundary != boundary else { return }
-            state.era += 1
-            (state.total, state.countedBelow, state.boundary) = (Total(), 0, boundary)
+            state.startAnew()
+            state.boundary = boundary
         }
         let prefix = MirrorKey.under(MirrorKey.pendingPrefix, id)
         while true {
@@ -99,7 +116,10 @@ final class PendingCount: Sendable {
             let isAtEnd = state.withLock { state in
                 defer { (state.isCounting, state.endedMeanwhile) = (false, []) }
                 guard state.era == era else { return false }
-                for task in page where !state.endedMeanwhile.contains(task.sequence) { state.count(task) }
+                for task in page where !state.endedMeanwhile.contains(task.sequence) {
+                    state.count(task)
+                    if state.ending[task.sequence] != nil { state.ending[task.sequence] = true }
+                }
                 if let last = page.last { state.countedBelow = last.sequence &+ 1 }
                 return page.count < Self.pageSize
             }

@@ -62,7 +62,7 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
     private var rest: Piece?
     private var ahead: [Ahead] = []
 
-    private let rescue: ChunkRescue?
+    private let rescue: (any LostChunkSource)?
     /// Where the next slice of the cursor starts in the object.
     private var offset: UInt64
 
@@ -72,7 +72,7 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
         countMax: Int,
         shared: SharedAllowance,
         offset: UInt64 = 0,
-        rescue: ChunkRescue? = nil
+        rescue: (any LostChunkSource)? = nil
     ) {
         self.cursor = cursor
         self.offset = offset
@@ -114,7 +114,7 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
         var piece = rest
         rest = nil
         if piece == nil, let slice = try await cursor.next() {
-            // Where a chunk starts in the object counts for a rescue only; a feed of sealed bytes has no such place.
+            // Where a chunk starts counts for a rescue only.
             piece = Piece(
                 slice: slice,
                 chunkStart: rescue == nil ? 0 : offset - UInt64(slice.range.lowerBound)
@@ -166,13 +166,13 @@ private func readOrRescue(
     _ slice: ChunkSlice,
     at chunkStart: UInt64,
     from storage: some ReplicatedStorage,
-    _ rescue: ChunkRescue?
+    _ rescue: (any LostChunkSource)?
 ) async throws -> [UInt8] {
     do {
         return try await readVerified(slice, from: storage)
     } catch {
         guard let rescue, (error as? StoreError)?.code == .dataUnavailable,
-            let chunk = await rescue.chunk(slice.chunk, at: chunkStart, storage)
+            let chunk = await rescue.chunk(slice.chunk, at: chunkStart)
         else { throw error }
         return [UInt8](chunk[slice.range])
     }

@@ -33,17 +33,20 @@ package protocol ContentRescue: Sendable {
     func holders(of version: VersionRow) async -> [String]
 }
 
-/// Reads a chunk that no replica has any more from elsewhere, and gives it back to the replicas.
-///
-/// Only the bytes whose SHA-256 is the chunk's name count. Of encrypted versions the chunks are ciphertext, which nobody
-/// else has.
-struct ChunkRescue: Sendable {
+/// Chunks that no replica has any more, from elsewhere; they are given back to the replicas.
+protocol LostChunkSource: Sendable {
+    /// - Parameter start: where the chunk begins in what the version's chunks are put together to.
+    /// - Returns: bytes whose SHA-256 is the chunk's name, or nil.
+    func chunk(_ chunk: ChunkReference, at start: UInt64) async -> [UInt8]?
+}
+
+/// Those of versions that are stored as they are. Only the bytes whose SHA-256 is the chunk's name count.
+struct ChunkRescue<Storage: ReplicatedStorage>: LostChunkSource {
     let source: any ContentRescue
     let version: VersionRow
+    let storage: Storage
 
-    /// - Parameter start: where the chunk begins in the version.
-    func chunk(_ chunk: ChunkReference, at start: UInt64, _ storage: some ReplicatedStorage) async -> [UInt8]?
-    {
+    func chunk(_ chunk: ChunkReference, at start: UInt64) async -> [UInt8]? {
         let range = try? ByteRange(offset: start, length: UInt64(chunk.length), of: version.size)
         guard let range,
             let found = await source.bytes(

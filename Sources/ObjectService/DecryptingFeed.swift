@@ -24,6 +24,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     private let storage: Storage
     private let limits: PipelineLimits
     private let shared: SharedAllowance
+    private let rescue: (any ContentRescue)?
     private var frames: ChunkPrefetch<Storage>?
     private var stretches: ArraySlice<Stretch> = []
     private var cipher: SegmentCipher?
@@ -38,8 +39,10 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
         _ dataKey: EncryptionKey,
         storage: Storage,
         limits: PipelineLimits,
-        shared: SharedAllowance
+        shared: SharedAllowance,
+        rescue: (any ContentRescue)? = nil
     ) {
+        self.rescue = rescue
         self.version = version
         self.range = range
         self.dataKey = dataKey
@@ -89,7 +92,8 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     // MARK: Segments
 
     private func begin() async throws {
-        stretches = try await self.stretches(of: range)[...]
+        let segments = try await storedSegments()
+        stretches = stretches(of: range, in: segments)[...]
         var (lower, upper) = (UInt64(0), UInt64(0))
         if let first = stretches.first, let last = stretches.last {
             lower = first.storedStart + first.frames.stored.lowerBound
@@ -99,7 +103,17 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
             try cursor(lower..<upper),
             storage: storage,
             countMax: limits.chunksInFlightMax,
-            shared: shared
+            shared: shared,
+            offset: lower,
+            rescue: rescue.map {
+                SealedChunkRescue(
+                    source: $0,
+                    version: version,
+                    dataKey: dataKey,
+                    segments: segments,
+                    storage: storage
+                )
+            }
         )
     }
 
@@ -122,14 +136,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     private func storedCipher(of stretch: Stretch) async throws -> SegmentCipher {
         let end = stretch.storedStart + UInt64(FrameFormat.saltByteCount)
         var cursor = try cursor(stretch.storedStart..<end)
-        var salt: [UInt8] = []
-        while let slice = try await cursor.next() {
-            salt += try await storage.read(
-                slice.chunk.digest,
-                length: Int(slice.chunk.length),
-                range: slice.range
-            )
-        }
+        let salt = try await cursor.bytes()
         do throws(EncryptionError) {
             return try SegmentCipher.part(stretch.layout.partNumber, dataKey, stored: salt)
         } catch {
@@ -147,29 +154,34 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
         return ManifestCursor(version.manifest, size: size, range: range, storage: storage)
     }
 
-    private func stretches(of range: ByteRange) async throws -> [Stretch] {
-        var stretches: [Stretch] = []
+    private func stretches(of range: ByteRange, in segments: [StoredSegment]) -> [Stretch] {
+        segments.compactMap { segment in
+            let layout = segment.layout
+            let (lower, upper) = (
+                max(range.offset, segment.start), min(range.end, segment.start + layout.size)
+            )
+            guard lower < upper else { return nil }
+            return Stretch(
+                layout: layout,
+                frames: layout.frames(of: lower - segment.start..<upper - segment.start),
+                storedStart: segment.storedStart,
+                count: upper - lower
+            )
+        }
+    }
+
+    private func storedSegments() async throws -> [StoredSegment] {
+        var segments: [StoredSegment] = []
         var (start, storedStart) = (UInt64(0), UInt64(0))
-        for layout in try await segments() {
-            let end = start + layout.size
-            let (lower, upper) = (max(range.offset, start), min(range.end, end))
-            if lower < upper {
-                stretches.append(
-                    Stretch(
-                        layout: layout,
-                        frames: layout.frames(of: lower - start..<upper - start),
-                        storedStart: storedStart,
-                        count: upper - lower
-                    )
-                )
-            }
-            start = end
+        for layout in try await self.segments() {
+            segments.append(StoredSegment(layout: layout, start: start, storedStart: storedStart))
+            start += layout.size
             storedStart += layout.storedSize
         }
         guard start == version.size, storedStart == version.storedSize else {
             throw damaged("its segments have \(start) bytes, \(storedStart) stored")
         }
-        return stretches
+        return segments
     }
 
     private func segments() async throws -> [SegmentLayout] {

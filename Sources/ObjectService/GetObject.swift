@@ -59,7 +59,16 @@ extension ObjectStore {
         hold?.attach([version.manifest])
         let resolved = try range.resolved(size: version.size)
         let dataKey = try dataKey(of: version, clientKey: clientKey)
-        return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage), hold)
+        return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage), hold) {
+            [self] delivered in
+            guard try await restoreManifest(of: version) else { return nil }
+            let rest = try ByteRange(
+                offset: resolved.offset + delivered,
+                length: resolved.length - delivered,
+                of: version.size
+            )
+            return feed(version, rest, dataKey, storage)
+        }
     }
 
     private func feed<Storage: ReplicatedStorage>(
@@ -75,7 +84,8 @@ extension ObjectStore {
                 dataKey,
                 storage: storage,
                 limits: limits,
-                shared: readAhead
+                shared: readAhead,
+                rescue: rescue
             )
         }
         return ChunkPrefetch(
@@ -84,7 +94,7 @@ extension ObjectStore {
             countMax: limits.chunksInFlightMax,
             shared: readAhead,
             offset: range.offset,
-            rescue: rescue.map { ChunkRescue(source: $0, version: version) }
+            rescue: rescue.map { ChunkRescue(source: $0, version: version, storage: storage) }
         )
     }
 }
@@ -96,14 +106,23 @@ extension ObjectStore {
 package final class ObjectReader {
     package let version: VersionRow
     package let range: ByteRange
-    private let feed: any ChunkFeed
+    private var feed: any ChunkFeed
+    /// What goes on after so many bytes, where it could be put right why no replica has the rest; asked once.
+    private var mend: ((UInt64) async throws -> (any ChunkFeed)?)?
     /// Bytes that were handed out.
     package private(set) var deliveredCount: UInt64 = 0
     private var failure: (any Error)?
     /// The version may be deleted meanwhile; its bytes stay until this reader is gone.
     private let hold: (any StorageHold)?
 
-    init(_ version: VersionRow, _ range: ByteRange, _ feed: any ChunkFeed, _ hold: (any StorageHold)?) {
+    init(
+        _ version: VersionRow,
+        _ range: ByteRange,
+        _ feed: any ChunkFeed,
+        _ hold: (any StorageHold)?,
+        mend: @escaping (UInt64) async throws -> (any ChunkFeed)?
+    ) {
+        self.mend = mend
         self.hold = hold
         self.version = version
         self.range = range
@@ -114,7 +133,7 @@ package final class ObjectReader {
     package func next() async throws -> [UInt8]? {
         if let failure { throw failure }
         do {
-            guard let piece = try await feed.next() else {
+            guard let piece = try await nextPiece() else {
                 guard deliveredCount == range.length else {
                     throw StoreError(
                         .internalFault,
@@ -128,6 +147,18 @@ package final class ObjectReader {
         } catch {
             failure = error
             throw error
+        }
+    }
+
+    private func nextPiece() async throws -> [UInt8]? {
+        do {
+            return try await feed.next()
+        } catch let error as StoreError where error.code == .dataUnavailable {
+            guard let mend else { throw error }
+            self.mend = nil
+            guard let mended = try await mend(deliveredCount) else { throw error }
+            feed = mended
+            return try await feed.next()
         }
     }
 }

@@ -73,6 +73,19 @@ package struct ManifestCursor<Storage: ReplicatedStorage> {
         )
     }
 
+    /// The bytes of the whole range, for a short one.
+    mutating func bytes() async throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        while let slice = try await next() {
+            bytes += try await storage.read(
+                slice.chunk.digest,
+                length: Int(slice.chunk.length),
+                range: slice.range
+            )
+        }
+        return bytes
+    }
+
     /// Finds the chunk at an offset of the object.
     /// - Returns: the offset within the chunk.
     private mutating func descend(to offset: UInt64) async throws -> Int {

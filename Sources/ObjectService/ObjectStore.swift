@@ -17,6 +17,8 @@ package final class ObjectStore: Sendable {
     let uploadPermits: ChunkPermits
     let readAhead: SharedAllowance
     let mirrorRoutes = MirrorRoutes()
+    /// Who makes a lost manifest anew for a read: one at a time, as each fetches a whole object.
+    let manifestTurns = ChunkPermits(count: 1)
     private let rescueSource = Mutex<(any ContentRescue)?>(nil)
     private let watch = Mutex<(any MirrorWatch)?>(nil)
 
@@ -40,6 +42,10 @@ package final class ObjectStore: Sendable {
     package var rescue: (any ContentRescue)? {
         get { rescueSource.withLock { $0 } }
         set { rescueSource.withLock { $0 = newValue } }
+    }
+
+    func restoreManifest(of version: VersionRow) async throws -> Bool {
+        try await LostPayloads(self).restoreManifest(of: version, taking: manifestTurns)
     }
 
     /// Who knows whether mirrors have a version; nil: nobody.

@@ -10,6 +10,7 @@ internal import Yams
 ///
 ///     mirror:
 ///       audit: "17 3 * * TUE"                   or never
+///       auditDeep: true                         asks for each object's version and SHA-256
 ///       timeZone: Europe/Berlin
 ///       jitterMinutes: 360
 ///       auditRequestsPerSecond: 20
@@ -21,15 +22,17 @@ internal import Yams
 ///           rules: ["models-*", "data/final/#keep=yes"]
 ///
 /// Each mirror may also have region, prefix, profile, storageClass, encryption, encryptionKey, partSizeMiB, concurrency,
-/// bytesPerSecond, requestsPerSecond, virtualHost, allowLinkLocal, allowPrivate, unsigned, and an audit of its own. What is
-/// wrong is told with its line; values are not shown, they may be secrets.
+/// bytesPerSecond, requestsPerSecond, virtualHost, allowLinkLocal, allowPrivate, unsigned, and an audit and auditDeep of its own.
+/// What is wrong is told with its line; values are not shown, they may be secrets.
 struct MirrorConfigurationFile: Decodable {
-    static let entries = ["audit", "timeZone", "jitterMinutes", "auditRequestsPerSecond", "mirrors"]
+    static let entries = [
+        "audit", "auditDeep", "timeZone", "jitterMinutes", "auditRequestsPerSecond", "mirrors",
+    ]
     private static let mirrorEntries = [
         "name", "endpoint", "region", "bucket", "prefix", "credentialsFile", "profile", "rules",
         "storageClass",
         "encryption", "encryptionKey", "partSizeMiB", "concurrency", "bytesPerSecond", "requestsPerSecond",
-        "virtualHost", "allowLinkLocal", "allowPrivate", "unsigned", "audit",
+        "virtualHost", "allowLinkLocal", "allowPrivate", "unsigned", "audit", "auditDeep",
     ]
 
     private var configuration = MirrorConfiguration()
@@ -43,6 +46,7 @@ struct MirrorConfigurationFile: Decodable {
         if let audit = try section.text("audit") {
             schedule.standard = try section.schedule(audit, "audit")
         }
+        schedule.isDeep = try section.flag("auditDeep")
         if let zone = try section.text("timeZone") {
             schedule.terms.timeZone = zone
             schedule.terms.offset = try section.located("timeZone") {
@@ -64,6 +68,9 @@ struct MirrorConfigurationFile: Decodable {
                     throw mirror.wrong("name", "there are two of that name")
                 }
                 configuration.mirrors.append(declared)
+                if element["auditDeep"] != nil {
+                    schedule.ownDepth[declared.name.description] = try mirror.flag("auditDeep")
+                }
                 if let audit = try mirror.text("audit") {
                     schedule.own[declared.name.description] = .some(try mirror.schedule(audit, "audit"))
                 }

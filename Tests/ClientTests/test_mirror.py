@@ -501,19 +501,27 @@ class AcknowledgementTests(MirrorCase):
         self.do("mirror", "pause", "offsite")
         self.put("c", b"3")
 
-    def test_a_long_completion_keeps_its_client_waiting_and_wrong_settings_are_refused(self):
+    @unittest.skipUnless(IS_LONG, "a wait of 18 seconds: HOLDFAST_LONG=1")
+    def test_a_long_completion_keeps_its_client_waiting(self):
         backend = self.holdfast_backend()
         self.add(backend, "--bytes-per-second", MIB // 2)
         self.wait_for_mirrors(100)
-        # Twelve mebibytes at half a mebibyte a second: longer than a client may wait in silence.
-        self.upload_in_parts("large", [random_bytes(6 * MIB, 1), random_bytes(6 * MIB, 2)])
-        self.assertEqual(backend.s3.head_object(Bucket="mirror", Key="models/large")["ContentLength"], 12 * MIB)
+        # Nine mebibytes at half a mebibyte a second, for a client that doesn't wait so long in silence.
+        self.s3 = self.server.client(read_timeout=14)
+        self.upload_in_parts("large", [random_bytes(5 * MIB, 1), random_bytes(4 * MIB, 2)])
+        self.assertEqual(backend.s3.head_object(Bucket="mirror", Key="models/large")["ContentLength"], 9 * MIB)
+
+    def test_settings_are_kept_and_wrong_ones_refused(self):
+        self.add(self.holdfast_backend())
+        self.wait_for_mirrors(100)
         shown = json.loads(self.do("mirror", "ack", "models", "--json"))
         self.assertEqual(shown, {"bucket": "models", "rules": {"mirrors": ["offsite"], "timeoutSeconds": 100}})
         self.do("mirror", "ack", "models", "--mirror", "nobody", code=3)
         self.do("mirror", "ack", "nothing", "--mirror", "offsite", code=3)
         self.do("mirror", "ack", "models", "--mirror", "offsite", "--timeout", 0.01, code=2)
         self.do("mirror", "ack", "models", "--mirror", "offsite", "--off", code=2)
+        self.server.stop()
+        self.server.start()
         self.assertEqual(json.loads(self.do("mirror", "ack", "models", "--json")), shown)
 
 
@@ -633,6 +641,79 @@ class WayBackTests(MirrorCase):
             self.server.start()
             for key, body in (("whole", whole), ("parts", b"".join(parts))):
                 self.assertEqual(sha256(self.s3.get_object(Bucket="models", Key=key)["Body"].read()), sha256(body))
+
+    def test_a_read_whose_manifest_is_lost_comes_from_the_mirror_and_puts_it_right(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        whole = random_bytes(24 * MIB, 95)
+        parts = [random_bytes(size * MIB, 96 + size) for size in (9, 5, 8)]
+        self.put("whole", whole)
+        self.upload_in_parts("parts", parts)
+        self.wait()
+        self.server.stop()
+        self.assertGreater(self.lose_manifests(), 0)
+        # Without the mirror they can't be read.
+        self.other.stop()
+        self.server.start()
+        with self.assertRaises(botocore.exceptions.ClientError):
+            self.s3.get_object(Bucket="models", Key="whole")
+        self.other.start()
+        def piece():
+            with contextlib.suppress(botocore.exceptions.ClientError):
+                return self.s3.get_object(Bucket="models", Key="whole", Range="bytes=9000000-20000000")["Body"].read()
+        poll(lambda: piece() == whole[9_000_000:20_000_001], "the mirror is asked again")
+        read = lambda key: sha256(self.s3.get_object(Bucket="models", Key=key)["Body"].read())
+        self.assertEqual(read("parts"), sha256(b"".join(parts)))
+        self.other.stop()
+        self.assertEqual((read("whole"), read("parts")), (sha256(whole), sha256(b"".join(parts))))
+        self.assertEqual(json.loads(self.do("verify", "--no-repair", "--json", store=self.stopped()))["versionsLost"], 0)
+
+    def stopped(self):
+        self.server.stop()
+        return self.server.store
+
+    def test_an_encrypted_read_whose_copies_are_all_bad_is_sealed_anew_from_the_mirror(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        content = random_bytes(5 * MIB + 77, 97)
+        self.put("whole", content, ServerSideEncryption="AES256")
+        upload = self.s3.create_multipart_upload(Bucket="models", Key="parts", ServerSideEncryption="AES256")["UploadId"]
+        done = [
+            {"PartNumber": number, "ETag": self.s3.upload_part(
+                Bucket="models", Key="parts", UploadId=upload, PartNumber=number, Body=part)["ETag"]}
+            for number, part in enumerate((content, content[:3 * MIB]), 1)
+        ]
+        self.s3.complete_multipart_upload(Bucket="models", Key="parts", UploadId=upload, MultipartUpload={"Parts": done})
+        self.wait()
+        self.server.stop()
+        self.lose_chunks("whole")
+        # Not the chunks that begin a part: its salt is nowhere else.
+        self.lose_chunks("parts", lambda before: before == 16 << 16)
+        self.server.start()
+        both = content + content[:3 * MIB]
+        read = lambda key, **options: self.s3.get_object(Bucket="models", Key=key, **options)["Body"].read()
+        self.assertEqual(read("whole", Range="bytes=2000000-4000000"), content[2_000_000:4_000_001])
+        self.assertEqual(read("parts", Range="bytes=4000000-7000000"), both[4_000_000:7_000_001])
+        self.assertEqual([sha256(read(key)) for key in ("whole", "parts")], [sha256(content), sha256(both)])
+        self.other.stop()
+        self.assertEqual([sha256(read(key)) for key in ("whole", "parts")], [sha256(content), sha256(both)])
+
+    def lose_chunks(self, key, is_meant=lambda before: True):
+        """Damages every copy of an object's chunks, or of those whose predecessor has such a length."""
+        before, damaged = 0, 0
+        for chunk in json.loads(self.do("stat", "--chunks", "--json", f"models/{key}"))["chunks"]:
+            digest, length = bytes.fromhex(chunk["sha256"]), chunk["length"]
+            wanted, before = is_meant(before), length
+            for path in [path for volume in self.server.volumes for path in volume.rglob("*") if path.is_file()]:
+                content, place = path.read_bytes() if wanted else b"", -1
+                while (place := content.find(digest, place + 1)) >= 0:
+                    start = place + 64 + 8 * -(-length // 65536)
+                    if sha256(content[start : start + length]) == digest.hex():
+                        with path.open("r+b") as file:
+                            file.seek(start + length // 2)
+                            file.write(bytes(64))
+                        damaged += 1
+        self.assertGreaterEqual(damaged, 9)
 
     def lose_manifests(self):
         """Damages every node of a manifest on every volume."""
@@ -804,6 +885,61 @@ class ConfigurationTests(MirrorCase):
             self.assertIn(b"serve.yaml", done.stderr, new)
         settings.write_text(text)
         self.server.start()
+
+
+    def serve(self, text):
+        settings = self.directory / "serve.yaml"
+        settings.write_text(text)
+        self.server.stop()
+        self.server.options = ["--config", str(settings)]
+        self.server.start()
+
+    def declaration(self, backend, name, more=""):
+        return (
+            f"    - name: {name}\n      endpoint: {backend.url}\n      bucket: mirror\n      prefix: {name}/\n"
+            f"      credentialsFile: {self.credentials(ACCESS_KEY, SECRET_KEY)}\n{more}"
+        )
+
+    def test_without_the_master_key_the_server_starts_and_says_what_is_unusable(self):
+        backend = self.holdfast_backend()
+        first = "mirror:\n  mirrors:\n" + self.declaration(backend, "offsite")
+        self.serve(first)
+        self.put("a", b"1")
+        self.wait()
+        self.server.stop()
+        key = self.server.store / "master.key"
+        key.rename(self.directory / "away.key")
+        self.serve(first + self.declaration(backend, "second"))
+        found = {mirror["name"]: mirror for mirror in json.loads(self.do("mirror", "ls", "--json"))["mirrors"]}
+        self.assertEqual({name: mirror["state"] for name, mirror in found.items()}, {"offsite": "unusable", "second": "unusable"})
+        for mirror in found.values():
+            self.assertIn("master key", mirror["lastError"])
+            self.assertFalse(mirror["name"] == "second" and mirror["isUpToDate"])
+        (self.directory / "away.key").rename(key)
+        self.serve(first + self.declaration(backend, "second"))
+        self.put("b", b"2")
+        self.do("mirror", "status", "--wait", "--timeout", 120)
+        for name in ("offsite", "second"):
+            self.assertEqual(backend.s3.get_object(Bucket="mirror", Key=f"{name}/models/b")["Body"].read(), b"2")
+
+    def test_audits_can_be_deep_by_configuration(self):
+        backend = self.holdfast_backend()
+        mirrors = "  mirrors:\n" + self.declaration(backend, "offsite") + self.declaration(backend, "plain", "      auditDeep: false\n")
+        self.serve("mirror:\n  auditRequestsPerSecond: 1000\n  auditDeep: true\n" + mirrors)
+        for number in range(5):
+            self.put(f"k{number}", b"x")
+        self.do("mirror", "status", "--wait", "--timeout", 120)
+        def heads():
+            lines = self.other.operation("/metrics")[1].splitlines()
+            found = [line for line in lines if 'api="HeadObject"' in line and line.startswith("holdfast_s3_requests_total")]
+            self.assertTrue(found, [line for line in lines if "HeadObject" in line])
+            return sum(float(line.split()[-1]) for line in found)
+        backend.s3.head_object(Bucket="mirror", Key="offsite/models/k0")
+        before = heads()
+        audits = json.loads(self.do("mirror", "audit", "start", "plain", "--wait", "--json"))["audits"]
+        self.assertEqual(([audit["isDeep"] for audit in audits], heads()), ([False], before))
+        audits = json.loads(self.do("mirror", "audit", "start", "offsite", "--wait", "--json"))["audits"]
+        self.assertEqual(([audit["isDeep"] for audit in audits], heads()), ([True], before + 5))
 
 
 class OtherBackendTests(MirrorCase):

@@ -124,8 +124,8 @@ import Testing
 }
 
 /// Counts what is read.
-private final class CountingStore: MirrorStore {
-    private let store: MirroredStore
+private final class CountingStore: ForwardingStore {
+    let store: MirroredStore
     private let count = Mutex(0)
 
     init(_ store: MirroredStore) { self.store = store }
@@ -137,20 +137,5 @@ private final class CountingStore: MirrorStore {
     ) async throws -> Value {
         count.withLock { $0 += 1 }
         return try await store.read(body)
-    }
-    func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
-        try await store.bytes(of: version, range)
-    }
-    func write(_ documents: [DocumentWrite]) async throws { try await store.write(documents) }
-    func generation(of space: DocumentSpace) -> UInt64 { store.generation(of: space) }
-    func needsClientKey(_ version: VersionRow) throws -> Bool { try store.needsClientKey(version) }
-    func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
-        try await store.seal(secret, context: context)
-    }
-    func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool {
-        try store.isSealedWithNewestKey(secret)
-    }
-    func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
-        try store.open(secret, context: context)
     }
 }

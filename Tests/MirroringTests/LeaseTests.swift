@@ -246,14 +246,14 @@ import Testing
 }
 
 /// A store whose bytes are a long time in coming.
-private final class SlowStore: MirrorStore {
+private final class SlowStore: ForwardingStore {
     private struct State {
         var isOpen = false
         var hasGoneOn = false
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
 
-    private let store: MirroredStore
+    let store: MirroredStore
     private let state = Mutex(State())
 
     init(_ store: MirroredStore) { self.store = store }
@@ -281,21 +281,5 @@ private final class SlowStore: MirrorStore {
         }
         state.withLock { $0.hasGoneOn = true }
         return bytes
-    }
-
-    func read<Value: Sendable>(
-        _ body: @escaping @Sendable (any CatalogReader) throws -> Value
-    ) async throws -> Value { try await store.read(body) }
-    func write(_ documents: [DocumentWrite]) async throws { try await store.write(documents) }
-    func generation(of space: DocumentSpace) -> UInt64 { store.generation(of: space) }
-    func needsClientKey(_ version: VersionRow) throws -> Bool { try store.needsClientKey(version) }
-    func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
-        try await store.seal(secret, context: context)
-    }
-    func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool {
-        try store.isSealedWithNewestKey(secret)
-    }
-    func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
-        try store.open(secret, context: context)
     }
 }

@@ -119,6 +119,32 @@ final class MirrorFixture {
     }
 }
 
+/// A store that does as another one, but for what a test changes.
+protocol ForwardingStore: MirrorStore {
+    var store: MirroredStore { get }
+}
+
+extension ForwardingStore {
+    func read<Value: Sendable>(
+        _ body: @escaping @Sendable (any CatalogReader) throws -> Value
+    ) async throws -> Value { try await store.read(body) }
+    func write(_ documents: [DocumentWrite]) async throws { try await store.write(documents) }
+    func generation(of space: DocumentSpace) -> UInt64 { store.generation(of: space) }
+    func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
+        try await store.bytes(of: version, range)
+    }
+    func needsClientKey(_ version: VersionRow) throws -> Bool { try store.needsClientKey(version) }
+    func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
+        try await store.seal(secret, context: context)
+    }
+    func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool {
+        try store.isSealedWithNewestKey(secret)
+    }
+    func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
+        try store.open(secret, context: context)
+    }
+}
+
 func noise(_ count: Int, _ seed: UInt64) -> [UInt8] {
     let random = SeededRandom(seed: seed)
     var bytes: [UInt8] = []

@@ -14,11 +14,11 @@ import Testing
 /// What mirrors keep in the store, while others change it.
 @Suite struct MirrorStoreTests {
     /// A store in which something happens behind each reading.
-    private final class BusyStore: MirrorStore {
-        private let store: any MirrorStore
+    private final class BusyStore: ForwardingStore {
+        let store: MirroredStore
         private let afterRead: Mutex<[@Sendable () async throws -> Void]>
 
-        init(_ store: any MirrorStore, afterRead: [@Sendable () async throws -> Void]) {
+        init(_ store: MirroredStore, afterRead: [@Sendable () async throws -> Void]) {
             self.store = store
             self.afterRead = Mutex(afterRead.reversed())
         }
@@ -30,29 +30,13 @@ import Testing
             if let next = afterRead.withLock({ $0.popLast() }) { try await next() }
             return value
         }
-
-        func write(_ documents: [DocumentWrite]) async throws { try await store.write(documents) }
-        func generation(of space: DocumentSpace) -> UInt64 { store.generation(of: space) }
-        func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
-            try await store.bytes(of: version, range)
-        }
-        func needsClientKey(_ version: VersionRow) throws -> Bool { try store.needsClientKey(version) }
-        func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
-            try await store.seal(secret, context: context)
-        }
-        func isSealedWithNewestKey(_ secret: SealedSecret) throws -> Bool {
-            try store.isSealedWithNewestKey(secret)
-        }
-        func open(_ secret: SealedSecret, context: String) throws -> [UInt8] {
-            try store.open(secret, context: context)
-        }
     }
 
     @Test(arguments: 1...6)
     func removingAMirrorTakesNothingOfANewOneOfItsName(turn: Int) async throws {
         let fixture = try await MirrorFixture()
         try await fixture.add()
-        for number in 0..<300 { try await fixture.put("old\(number)", [1]) }
+        try await ClassesTests.fill(fixture, 300)
         let directory = fixture.directory
         let (objects, bucket, name) = (fixture.objects, fixture.bucket, fixture.mirror)
         let settings = try await directory.mirror(name).settings
@@ -73,7 +57,10 @@ import Testing
             DocumentWrite(space: .setting, key: row.key, body: nil),
             DocumentWrite(space: .setting, key: MirrorKey.route(row.id), body: nil),
         ])
-        let busy = BusyStore(directory.store, afterRead: Array(repeating: idle, count: turn - 1) + [addAnew])
+        let busy = BusyStore(
+            MirroredStore(objects: objects),
+            afterRead: Array(repeating: idle, count: turn - 1) + [addAnew]
+        )
         try await MirrorDirectory(busy, clock: fixture.clock, random: SystemRandom()).sweep()
         let added = try await directory.mirror(name)
         #expect(added.id != row.id)
@@ -130,6 +117,43 @@ import Testing
         #expect(pending.readCount == 51)
         let other = PendingKeys(store, row.id, BucketID(rawValue: 1 << 40))
         #expect(try await !other.contains(Array("k1".utf8)))
+        try await fixture.close()
+    }
+
+    @Test func whatEndsWhileItIsCountedIsNotMissedLater() async throws {
+        let fixture = try await MirrorFixture()
+        let row = try await fixture.add()
+        for number in 0..<6 { try await fixture.put("k\(number)", [1]) }
+        let tasks = try await fixture.tasks()
+        let (store, pending) = (fixture.directory.store, PendingCount())
+        func end(_ task: MirrorTask) async throws {
+            try await store.write([DocumentWrite(space: .outbox, key: task.pendingRow.key, body: nil)])
+        }
+        func count() async throws -> UInt64 {
+            try await pending.total(row.id, store, boundary: 0).count
+        }
+        // Its row is gone before the first count, and the word of it comes after.
+        pending.noteEnding(tasks[0])
+        try await end(tasks[0])
+        #expect(try await count() == 5)
+        pending.noteEnded(tasks[0])
+        #expect(try await count() == 5)
+        // Counted, then ended in either order.
+        pending.noteEnding(tasks[1])
+        try await end(tasks[1])
+        pending.noteEnded(tasks[1])
+        #expect(try await count() == 4)
+        // An end that could not be written is none.
+        pending.noteEnding(tasks[2])
+        pending.noteNotEnded(tasks[2])
+        #expect(try await count() == 4)
+        // Counted anew while an end is on its way.
+        pending.noteEnding(tasks[3])
+        try await end(tasks[3])
+        pending.reset()
+        #expect(try await count() == 3)
+        pending.noteEnded(tasks[3])
+        #expect(try await count() == 3)
         try await fixture.close()
     }
 

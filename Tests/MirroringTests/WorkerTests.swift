@@ -233,6 +233,25 @@ import Testing
         }
     }
 
+    @Test func aDeleteMarkerThatIsAboutToGoIsNotTakenForTheOneAboveIt() async throws {
+        let fixture = try await MirrorFixture()
+        try await fixture.add()
+        let row = try await fixture.put("a", [1])
+        try await fixture.delete("a")
+        try await fixture.drain()
+        #expect(fixture.mirroredHistory("a") == [row.id, nil])
+        // A second marker, and the first one goes; the worker is a new one and looks before it sends.
+        let first = try #require(
+            try await fixture.objects.history(bucket: fixture.bucket, key: ObjectKey("a")).first
+        )
+        try await fixture.delete("a")
+        try await fixture.delete("a", .id(first.id))
+        try await fixture.drain()
+        #expect(fixture.mirroredHistory("a") == [row.id, nil])
+        #expect(fixture.mirroredHistory("a") == (try await fixture.expectedHistory("a")))
+        try await fixture.close()
+    }
+
     @Test func whatIsQueuedAgainBehindAVersionOnItsWayDoesNotBecomeTheNewest() async throws {
         let fixture = try await MirrorFixture()
         let row = try await fixture.add()

@@ -134,12 +134,7 @@ package actor LostPayloads: RescueSource {
         // Asked for those that are concerned only.
         var holders: [String]?
         var offset: UInt64 = 0
-        var cursor = ManifestCursor(
-            row.manifest,
-            size: row.size,
-            range: ByteRange(wholeOf: row.size),
-            storage: storage
-        )
+        var cursor = cursor(of: row, storage)
         do {
             while let slice = try await cursor.next() {
                 defer { offset += UInt64(slice.range.count) }
@@ -162,6 +157,67 @@ package actor LostPayloads: RescueSource {
     }
 
     // MARK: Manifests made anew
+
+    /// For somebody who reads a version: makes the nodes of its manifest anew that no volume has, and gives them to the
+    /// volumes. All of its content is fetched for that.
+    /// - Returns: whether the manifest is whole, and wasn't.
+    nonisolated func restoreManifest(
+        of row: VersionRow,
+        taking turns: ChunkPermits
+    ) async throws -> Bool {
+        guard case .tree = row.manifest, row.attributes.encryption == nil, let source = objects.rescue,
+            await source.isThere()
+        else { return false }
+        return try await restoreManifest(of: row, source, turns, objects.storage)
+    }
+
+    private nonisolated func restoreManifest<Storage: ReplicatedStorage>(
+        of row: VersionRow,
+        _ source: any ContentRescue,
+        _ turns: ChunkPermits,
+        _ storage: Storage
+    ) async throws -> Bool {
+        guard try await isManifestLost(row, storage) else { return false }
+        // Whoever comes second finds it put right.
+        await turns.acquire()
+        defer { turns.release() }
+        guard try await isManifestLost(row, storage) else { return true }
+        for holder in await source.holders(of: row) {
+            var rest: Set<Digest> = []
+            var found = Found()
+            guard try await rebuild(row, from: holder, &rest, &found, source, storage) else { continue }
+            for (digest, node) in found.nodes {
+                _ = try await storage.write(digest, bytes: node.bytes, waitsForCommit: false)
+            }
+            return true
+        }
+        return false
+    }
+
+    private nonisolated func cursor<Storage: ReplicatedStorage>(
+        of row: VersionRow,
+        _ storage: Storage
+    ) -> ManifestCursor<Storage> {
+        ManifestCursor(
+            row.manifest,
+            size: row.size,
+            range: ByteRange(wholeOf: row.size),
+            storage: storage
+        )
+    }
+
+    private nonisolated func isManifestLost<Storage: ReplicatedStorage>(
+        _ row: VersionRow,
+        _ storage: Storage
+    ) async throws -> Bool {
+        var cursor = cursor(of: row, storage)
+        do {
+            while try await cursor.next() != nil {}
+            return false
+        } catch let error as StoreError where error.code == .dataUnavailable {
+            return true
+        }
+    }
 
     /// Fetches a version's content and cuts it as it was cut when it was put.
     /// - Returns: whether it came out as the version's manifest.
