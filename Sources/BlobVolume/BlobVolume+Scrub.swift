@@ -468,17 +468,20 @@ extension BlobVolume {
         var contents = try reader.footer(fileByteCount: size) ?? target.contents
         let known = Set(contents.chain.lazy.filter { $0.kind == .hole }.map(\.unit))
         let named = Set(contents.entries.map(\.unit))
+        var lost = target.lost
         for item in scan.items where item.isBad {
             let unit = reader.location(item.start).unit
             if known.contains(unit) || named.contains(unit) { continue }
             let end = Self.holeEnd(of: item, before: start)
             contents.chain.append(.hole(unit: unit, byteCount: end - item.start))
+            lost.append(item.start..<end)
         }
         for range in target.lost {
             let unit = reader.location(range.lowerBound).unit
             if contents.chain.contains(where: { $0.kind == .hole && $0.unit == unit }) { continue }
             contents.chain.append(.hole(unit: unit, byteCount: range.upperBound - range.lowerBound))
         }
+        leaveOutBatches(in: lost, of: reader.number, &contents)
         contents.chain.sort { $0.unit < $1.unit }
         let footer = contents.encodeFooter()
         var records = GroupWriter(
@@ -516,6 +519,21 @@ extension BlobVolume {
     private static func holeEnd(of item: SegmentScan.Item, before limit: UInt64) -> UInt64 {
         guard case .damagedFooter = item.content else { return item.end }
         return max(item.end, min(item.end + SegmentTrailer.byteCount, limit))
+    }
+
+    /// A batch that the log still needs and that is lost stands in the footer no more: whoever opens the volume before
+    /// the log was rebuilt would count on it, and no walk would look at its place again. What is spent stays, because
+    /// it tells of what was written behind it.
+    private func leaveOutBatches(
+        in lost: [Range<UInt64>],
+        of segment: UInt32,
+        _ contents: inout SegmentContents
+    ) {
+        contents.chain.removeAll { event in
+            let place = RecordLocation(segment: segment, unit: event.unit).offset
+            guard event.kind == .batch, lost.contains(where: { $0.contains(place) }) else { return false }
+            return neededBatch(in: segment, place..<place + 1) != nil
+        }
     }
 
     // MARK: Beside the segments

@@ -112,11 +112,12 @@ extension CommitLogMachine {
             volumes[index].foreign = []
             return write(desiredRecord(of: volumes[index]), to: index)
         }
-        volumes[index].operation = .reset(source.base)
+        let base = startingBase(from: source)
+        volumes[index].operation = .reset(base)
         volumes[index].durable = nil
         volumes[index].issued = 0
         let volume = volumes[index]
-        actions.append(.resetLog(volume.id, incarnation: volume.incarnation, base: source.base))
+        actions.append(.resetLog(volume.id, incarnation: volume.incarnation, base: base))
     }
 
     private func source(for target: Volume, durable: UInt64) -> Volume? {
@@ -127,14 +128,18 @@ extension CommitLogMachine {
     }
 
     /// A volume whose base a volume may start from again: it has everything that this writer found, so that
-    /// the copies that follow don't end before what the volume gave up; and the base is a place of the chain, as known
-    /// here: from one in front of it nothing could be asked for.
+    /// the copies that follow don't end before what the volume gave up.
     private func baseSource(for target: Volume) -> Volume? {
         best { candidate, candidateDurable in
             candidate.id != target.id && candidateDurable >= foundSequence
-                && chain.contains(LogPlace(candidate.base))
-                && target.durable.map { candidate.base.sequence > $0 } ?? true
+                && target.durable.map { startingBase(from: candidate).sequence > $0 } ?? true
         }
+    }
+
+    /// Where a log starts again that is filled from this volume. A log that goes further back than the chain gives
+    /// nothing more: what stands before the chain's base can't be compared with it.
+    private func startingBase(from source: Volume) -> LogPosition {
+        source.base.sequence < chain.base.sequence ? chain.base : source.base
     }
 
     /// The volume that is up and has most, among those that pass; of equals the first.

@@ -12,7 +12,7 @@ extension Replicator {
     package func read(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
         clientTurns.wrappingAdd(1, ordering: .relaxed)
         let indices = placementIndices(for: digest)
-        let turn = nextReadTurn()
+        let turn = readTurn(for: digest, range)
         if let range, let bytes = readCached(digest, range, indices, turn) { return bytes }
         let candidates = readCandidates(for: digest, placement: indices, turn)
         guard !candidates.isEmpty else { throw noCopyError(digest, indices, failures: []) }
@@ -32,6 +32,16 @@ extension Replicator {
             }
             throw noCopyError(digest, indices, failures: error.failures)
         }
+    }
+
+    /// Which copy is read first. Small payloads take turns. A large one keeps to one copy for a while, another one for
+    /// each digest: three copies in the system's memory would need three times the memory and three readings from the
+    /// disks until everything is there. Over many reads every copy gets its turn.
+    private func readTurn(for digest: Digest, _ range: Range<Int>?) -> Int {
+        let turn = nextReadTurn()
+        if let range, range.upperBound <= Limits.logPayloadSizeMax { return turn }
+        let own = Int(truncatingIfNeeded: digest.words.0 >> 32)
+        return own &+ (turn &>> Limits.readTurnShift)
     }
 
     /// The last resort: copies where the chunk does not belong (any more).
@@ -97,10 +107,11 @@ extension Replicator {
     private func ordered(_ holders: [(replica: any Replica, mean: Double)], _ turn: Int) -> [any Replica] {
         guard holders.count > 1 else { return holders.map(\.replica) }
         let best = holders.map(\.mean).min() ?? 0
-        let fast = holders.filter { $0.mean <= best * 2 + 200_000 }.map(\.replica)
+        let first = Int(UInt(bitPattern: turn) % UInt(holders.count))
+        let turned = holders[first...] + holders[..<first]
+        let fast = turned.filter { $0.mean <= best * 2 + 200_000 }.map(\.replica)
         let slow = holders.filter { $0.mean > best * 2 + 200_000 }.sorted { $0.mean < $1.mean }.map(\.replica)
-        let first = Int(UInt(bitPattern: turn) % UInt(max(fast.count, 1)))
-        return Array(fast[first...]) + Array(fast[..<first]) + slow
+        return fast + slow
     }
 
     /// A small payload that the system has in memory is read where the caller runs: a thread of the volume, a hedge and

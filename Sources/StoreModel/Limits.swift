@@ -40,6 +40,8 @@ package enum Limits {
     package static let readPieceSizeMax = 512 << 10
     /// Pieces that all downloads together may have read ahead beyond the one that each may.
     package static let readAheadShareCount = 6
+    /// After two to this power reads the large payloads are read from the next of their copies.
+    package static let readTurnShift = 14
     /// Reader threads of one volume. A hung volume costs these threads and no others.
     package static let readerThreadsPerVolume = 2
     /// Threads that read the catalog's index, and reads that may wait for them.

@@ -323,6 +323,108 @@ import Testing
         }
     }
 
+    /// Batches that fill more than one segment of the log.
+    private func committed(_ volume: BlobVolume, count: Int = 40) throws -> [CommitBatch] {
+        try volume.updateIdentity { $0.promise = 1 }
+        return try (0..<count).map { index in
+            let next = batch(after: volume.logTail, body: content(9000 + index, count: 3000))
+            try volume.appendGroup(payloads: [], batch: next)
+            try volume.syncLog()
+            return next
+        }
+    }
+
+    /// Damages a batch where it stands, by its body.
+    private func damage(_ index: Int, in fixture: VolumeFixture) throws {
+        let body = content(9000 + index, count: 3000)
+        for name in try fixture.segments() where name.hasSuffix(".log") {
+            let name = "segments/" + name
+            guard let place = try place(of: body, in: fixture.bytes(name)) else { continue }
+            return try fixture.flip(name, at: UInt64(place + 17))
+        }
+        Issue.record("no segment has the batch")
+    }
+
+    /// A scrub makes the footer of a damaged segment anew when it leaves it, and has the log rebuilt at its end. A process
+    /// that ends in between has told nobody: the volume itself has to know of it when it is opened again.
+    @Test(arguments: [false, true]) func aLostBatchIsKnownAlsoWhenTheProcessEndsBeforeTheWalk(isClosed: Bool)
+        throws
+    {
+        let fixture = try VolumeFixture()
+        var volume: BlobVolume? = try fixture.open()
+        let batches = try committed(#require(volume))
+        try damage(3, in: fixture)
+        do {
+            let volume = try #require(volume)
+            let scrubber = volume.makeScrubber()
+            var found: [ScrubDamage] = []
+            while true {
+                let step = try scrubber.step(byteCount: 1 << 20)
+                found += step.damage
+                if step.isAtEnd { break }
+            }
+            #expect(found.contains { $0.remedy == .rebuildLog }, "\(found)")
+            #expect(!volume.isLogDamaged)
+            if isClosed { try volume.close() }
+        }
+        volume = nil
+        let again = try fixture.open()
+        #expect(again.isLogDamaged)
+        #expect(again.logTail == batches[2].position)
+        // What it acknowledged is still certain: behind the lost one it reads.
+        #expect(again.attestedTail == batches.last?.position)
+        // What its peers do.
+        for batch in batches[3...] { try again.appendGroup(payloads: [], batch: batch) }
+        try again.syncLog()
+        try again.noteLogRebuilt()
+        try again.close()
+        let last = try fixture.open()
+        #expect(!last.isLogDamaged)
+        #expect(last.logTail == batches.last?.position)
+        #expect(try scrub(last).damage.isEmpty)
+        try last.close()
+        let check = try fixture.check()
+        #expect(check.damage.isEmpty, "\(check.damage)")
+    }
+
+    @Test func aBatchThatTheLogNoLongerNeedsDamagesNoLog() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let batches = try committed(volume)
+        try volume.trimLog(base: batches[8].position)
+        try damage(3, in: fixture)
+        let found = try scrub(volume).damage
+        #expect(found.contains { $0.kind == .spentRecord && $0.remedy == .mended }, "\(found)")
+        try volume.close()
+        let again = try fixture.open()
+        #expect(!again.isLogDamaged)
+        #expect(again.logBase == batches[8].position && again.logTail == batches.last?.position)
+        #expect(try scrub(again).damage.isEmpty)
+        try again.close()
+    }
+
+    /// While a log is rebuilt, a scrub may find that it has lost more.
+    @Test func aLogThatLostMoreWhileItWasRebuiltIsNotRebuilt() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let batches = try committed(volume)
+        try damage(5, in: fixture)
+        // Cuts the log at the lost batch.
+        try scrub(volume)
+        #expect(volume.isLogDamaged && volume.logTail == batches[4].position)
+        // The end of a rebuild that began before.
+        let error = #expect(throws: VolumeError.self) { try volume.noteLogRebuilt() }
+        #expect(error?.code == .corrupt)
+        #expect(volume.isLogDamaged && volume.attestedTail == batches.last?.position)
+        try volume.appendGroup(payloads: [], batch: batches[5])
+        #expect(throws: VolumeError.self) { try volume.noteLogRebuilt() }
+        for batch in batches[6...] { try volume.appendGroup(payloads: [], batch: batch) }
+        try volume.syncLog()
+        try volume.noteLogRebuilt()
+        #expect(!volume.isLogDamaged && volume.attestedTail == nil)
+        try volume.close()
+    }
+
     @Test func theCursorOfEveryStepIsAPlaceToGoOnFrom() throws {
         let fixture = try VolumeFixture()
         let records = try filled(fixture)

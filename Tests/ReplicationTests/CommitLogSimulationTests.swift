@@ -45,6 +45,15 @@ import Testing
         }
     }
 
+    private let everything = Plan(
+        generations: 10,
+        failure: 40,
+        impairment: 4,
+        change: 25,
+        snapshot: 12,
+        rot: 3
+    )
+
     private var five: QuorumConfiguration {
         get throws { try QuorumConfiguration(replicaCount: 5, writeQuorum: nil) }
     }
@@ -70,8 +79,7 @@ import Testing
     }
 
     @Test func `Holes, losses, snapshots and changes of members lose nothing`() {
-        let plan = Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3)
-        explore(plan, spareCount: 2, fixed: 120)
+        explore(everything, spareCount: 2, fixed: 120)
     }
 
     @Test func `Holes in the logs of five volumes lose nothing`() throws {
