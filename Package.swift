@@ -150,9 +150,8 @@ let package = Package(
         .testTarget(
             name: "ReplicationTests",
             dependencies: [
-                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "ObjectService", "Replication",
-                "StoreModel",
-                "StoreTestKit", logging,
+                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "Encryption", "HoldfastNode",
+                "Mirroring", "ObjectService", "Replication", "StoreModel", "StoreTestKit", logging,
             ]
         ),
         .testTarget(

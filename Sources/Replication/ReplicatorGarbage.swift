@@ -241,6 +241,7 @@ extension Replicator {
                 report.savedCount += group.count - buried.count
                 report.buriedCount += buried.count
                 CoverageMark.reach(.garbageBuried)
+                if group.count > buried.count { CoverageMark.reach(.garbageSaved) }
                 report.buriedBytes += buried.reduce(0) { $0 + $1.recordByteCount }
             }
             for record in buried { verified.remove(record.digest, on: index) }

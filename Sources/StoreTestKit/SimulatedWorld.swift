@@ -314,6 +314,7 @@ package final class SimulatedClock: StoreClock, @unchecked Sendable {
     package func now() -> Timestamp { Timestamp(milliseconds: world.wallMilliseconds) }
 
     package func sleep(for duration: Duration) async throws {
+        precondition(ThreadSimulation.current != nil, "Somebody has left the world and wants to sleep in it.")
         try Task.checkCancellation()
         guard duration > .zero else { return }
         nextSleeper += 1

@@ -56,6 +56,7 @@ package final class StrictS3Backend: MirrorBackend {
         var sparesProbes = false
         var writeFailure: MirrorFailure?
         var poisoned: [String: MirrorFailure] = [:]
+        var gate: (@Sendable () async throws -> Void)?
         var isHolding = false
         var held: [(key: String, continuation: CheckedContinuation<Void, Never>)] = []
         var callCount = 0
@@ -88,6 +89,9 @@ package final class StrictS3Backend: MirrorBackend {
     package func poison(_ key: String, _ failure: MirrorFailure?) {
         state.withLock { $0.poisoned[key] = failure }
     }
+
+    /// Every call passes here first: it may take its time, and fail.
+    package func set(gate: (@Sendable () async throws -> Void)?) { state.withLock { $0.gate = gate } }
 
     /// Objects wait before they are taken, until `letOneGo`, or for good when the caller ends.
     package func hold(_ isOn: Bool) {
@@ -158,7 +162,13 @@ package final class StrictS3Backend: MirrorBackend {
 
     /// Goes wrong before anything was done.
     private func begin(_ key: String = "", isWrite: Bool = false, isProbe: Bool = false) async throws {
-        for _ in 0..<(random.next() % 3) { await Task.yield() }
+        let turns = random.next() % 3
+        if let gate = state.withLock({ $0.gate }) {
+            // In a simulated world nothing may yield: that leads out of it.
+            try await gate()
+        } else {
+            for _ in 0..<turns { await Task.yield() }
+        }
         try Task.checkCancellation()
         let number = draw()
         try state.withLock { state in

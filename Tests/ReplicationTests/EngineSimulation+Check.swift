@@ -27,6 +27,11 @@ extension EngineSimulation {
             return fail("Redundancy is not restored: \(harm), \(engine.replicator.replicatorStatus()).")
         }
         guard await scrub(engine) else { return fail("A scrub of whole volumes did not come to its end.") }
+        await finishUploads(engine)
+        if let mirror {
+            for problem in await mirror.finish(engine, histories.keys.sorted()) { fail(problem) }
+            count("mirrored versions", mirror.mirroredCount)
+        }
         do {
             _ = try await engine.replicator.collectGarbage(Self.garbageOptions)
         } catch {

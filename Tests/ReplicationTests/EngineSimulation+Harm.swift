@@ -8,8 +8,8 @@ import StoreTestKit
 
 /// What is done to a simulated store, and how it is healed. The budget stands in `EngineSimulation`.
 extension EngineSimulation {
-    private func count(_ name: String) {
-        outcome.harms[name, default: 0] += 1
+    func count(_ name: String, _ amount: Int = 1) {
+        outcome.harms[name, default: 0] += amount
         world.note(name)
     }
 
@@ -25,6 +25,7 @@ extension EngineSimulation {
     func upset() async {
         guard let engine else { return }
         let life = self.life
+        if random.oneIn(3) { mirror?.upset(&random) }
         switch random.below(14) {
         case 0..<7: await harmOne(engine)
         case 7..<9:
@@ -32,7 +33,9 @@ extension EngineSimulation {
             do {
                 var options = Self.garbageOptions
                 options.snapshotsAfterBatches = random.oneIn(3) ? 1 : 1 << 40
+                async let wantedAgain: Void = writeAgain(engine, life)
                 _ = try await engine.replicator.collectGarbage(options)
+                await wantedAgain
             } catch {
                 note(error, of: "garbage collection", life)
             }
@@ -52,6 +55,38 @@ extension EngineSimulation {
         default:
             await heal(engine, within: .seconds(30))
         }
+    }
+
+    /// What is just being collected is wanted again.
+    private func writeAgain(_ engine: Engine, _ life: Int) async {
+        for _ in 0..<4 {
+            await pause(.milliseconds(random.below(20)))
+            await putAgain(engine, life)
+        }
+    }
+
+    private func putFresh(_ engine: Engine, _ life: Int, sizes: [Int]) async {
+        for size in sizes where self.life == life {
+            let bytes = randomBytes(size, seed: random.next())
+            await putFresh(engine, life, bytes)
+        }
+    }
+
+    /// Snapshots let the log go; a volume that is lost then can't be caught up from it, and has to be filled.
+    func loseAVolumeBehindTheLog() async throws {
+        guard let engine else { return }
+        for _ in 0..<3 {
+            await putAgain(engine, life)
+            _ = try await engine.put("before", Array("\(life)".utf8))
+            _ = try await engine.replicator.takeSnapshot()
+        }
+        await endProcess()
+        let index = random.below(fixture.ids.count)
+        harmed = index
+        harm = "lost"
+        count("lost behind the log")
+        try fixture.replaceVolume(index)
+        self.engine = try await fixture.open(index: indexName)
     }
 
     private func note(_ error: any Error, of work: String, _ life: Int) {
@@ -74,18 +109,33 @@ extension EngineSimulation {
         switch random.below(6) {
         case 0:
             harm = "failing calls"
-            let operations: Set<DiskOperation> = random.oneIn(2) ? [.sync] : [.write, .create, .read]
+            let (fault, operations): (DiskFault, Set<DiskOperation>) =
+                switch random.below(4) {
+                case 0: (.inputOutputError, [.sync])
+                case 1: (.inputOutputError, [.write, .create, .read])
+                // Some of it is there all the same.
+                case 2: (.failAfter(byteCount: 700, .inputOutput, number: 5), [.write])
+                default: (.failAfterwards(.inputOutput, number: 5), [.sync])
+                }
             disk.faulty.add(
                 FaultRule(
-                    .inputOutputError,
+                    fault,
                     on: operations,
                     skipCount: random.below(6),
                     hitCount: 1 + random.below(3)
                 )
             )
+            if random.oneIn(2) {
+                var pace = SimulatedWorld.Pace()
+                pace.typical = .milliseconds(60)
+                world.paces[(index + 1 + random.below(2)) % fixture.ids.count] = pace
+                await putFresh(engine, life, sizes: [900_000, 900_000])
+            }
         case 1:
             harm = "a full disk"
             disk.faulty.setFreeBytes(UInt64(random.below(random.oneIn(2) ? 2_000 : 300_000)))
+            // Until the segment that is open is full as well.
+            if random.oneIn(2) { await putFresh(engine, life, sizes: [60_000, 60_000, 60_000, 60_000, 900]) }
         case 2:
             harm = "hanging"
             var pace = SimulatedWorld.Pace()
@@ -142,7 +192,7 @@ extension EngineSimulation {
         for index in engine.disks.keys.sorted() {
             guard let disk = engine.disks[index] else { continue }
             let mode: CrashMode =
-                switch random.below(4) {
+                switch random.below(6) {
                 case 0: .dropped
                 case 1: .kept
                 case 2: .killOnly
@@ -181,6 +231,7 @@ extension EngineSimulation {
         let isDead = engine.trip.isDead
         world.paces = [:]
         if !isDead { wasWhole = harmed == nil && engine.isWhole }
+        if let mirror, !(await mirror.stop()) { fail("The worker of the mirror does not end.") }
         await close(engine)
         self.engine = nil
         guard !isDead else { return }

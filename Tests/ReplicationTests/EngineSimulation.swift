@@ -14,10 +14,12 @@ import Synchronization
 /// 1. Three or four volumes, three copies, two for a write. At most one volume is harmed at a time: its calls fail, it is full,
 ///    it hangs, bits of it flip, it is away while the store is open, or it is lost and an empty one stands in its place.
 ///    Harm lasts until that volume holds everything again (flipped bits: until a scrub of it, too, found nothing more).
+///    A volume that only takes its time is not harmed: another one may be slow meanwhile.
 /// 2. The process can die, and with it the power, at any moment and any number of times, beside the harm of one volume and
 ///    while the store opens: whatever a volume had not synced is kept, lost or torn, independently for each.
 /// 3. The catalog's index is kept, lost, or replaced by an older copy when the process dies.
 /// 4. The wall clock jumps. Disks do not lie: what they say is synced is synced.
+/// 5. The backend of a mirror fails, is away, refuses for a while, loses its answers, and answers with wrong ETags.
 ///
 /// #### What is checked
 /// 1. Each key is a register: an order explains every answer, over all restarts (`KeyHistory`): nothing acknowledged is lost,
@@ -25,7 +27,10 @@ import Synchronization
 /// 2. A version that was acknowledged is read by its id, byte for byte, as long as the bucket keeps it.
 /// 3. Healed, every volume becomes whole; `verify` finds nothing; `fsck` of every volume finds no damage.
 /// 4. An index that is built again from the log has the same state; every set of volumes but one serves everything.
-/// 5. Nothing hangs: the world never stands still before the run is over, and does not go on for ever.
+/// 5. An upload that was begun, and is not known to be ended, has every part that was acknowledged, and can be completed; an
+///    object that was put together from parts is one like others (1 to 4).
+/// 6. A mirror's backend ends with what the store has: each version once and in order, or the newest one where it keeps none.
+/// 7. Nothing hangs: the world never stands still before the run is over, and does not go on for ever.
 ///
 /// Everything happens on the world's thread.
 final class EngineSimulation: @unchecked Sendable {
@@ -50,14 +55,17 @@ final class EngineSimulation: @unchecked Sendable {
     // MARK: What clients know
 
     private(set) var histories: [String: KeyHistory] = [:]
-    private var time = 0
+    var time = 0
     private var contentCount = 0
     private(set) var contents: [[UInt8]: Int] = [:]
+    var uploads: [SimulatedUpload] = []
     private var etags: [Int: String] = [:]
     private var used: [(number: Int, bytes: [UInt8])] = []
     /// Acknowledged versions, in a bucket that keeps them.
     private(set) var kept: [VersionID: (key: String, bytes: [UInt8])] = [:]
     let keepsVersions: Bool
+    /// Nil in worlds without one.
+    let mirror: SimulatedMirror?
 
     // MARK: What is harmed
 
@@ -76,6 +84,12 @@ final class EngineSimulation: @unchecked Sendable {
         var random = SeededGenerator(seed: world.seed &* 0x9E37_79B9 &+ 17)
         fixture = try EngineFixture(volumeCount: random.oneIn(3) ? 4 : 3)
         keepsVersions = random.oneIn(2)
+        // Segments that are soon full: the next one may find no room.
+        if random.oneIn(2) {
+            fixture.options.logSegmentSizeMin = 64 << 10
+            fixture.options.logSegmentSizeMax = 64 << 10
+        }
+        mirror = random.oneIn(3) ? SimulatedMirror(world, clock, keepsVersions: keepsVersions) : nil
         self.random = random
         let source = SeededRandom(seed: world.seed &+ 99)
         fixture.clock = clock
@@ -131,6 +145,7 @@ final class EngineSimulation: @unchecked Sendable {
                 try first.bucket,
                 versioning: keepsVersions ? .enabled : .off
             )
+            if world.seed % 4 == 1 { try await loseAVolumeBehindTheLog() }
             let lives = 2 + random.below(3)
             for _ in 0..<lives {
                 await workAndHarm()
@@ -148,6 +163,7 @@ final class EngineSimulation: @unchecked Sendable {
 
     private func workAndHarm() async {
         let life = self.life
+        if let engine { await mirror?.start(engine, &random) }
         let seeds = (0..<3).map { _ in random.next() }
         let hasUpset = !random.oneIn(4)
         await withTaskGroup(of: Void.self) { group in
@@ -164,7 +180,8 @@ final class EngineSimulation: @unchecked Sendable {
                 }
             }
             let isKilled = !random.oneIn(3)
-            let delay = Duration.milliseconds(random.below(400))
+            // While clients are at it, or later.
+            let delay = Duration.milliseconds(random.below(random.oneIn(2) ? 60 : 400))
             group.addTask {
                 guard isKilled else { return }
                 await self.pause(delay)
@@ -175,12 +192,19 @@ final class EngineSimulation: @unchecked Sendable {
 
     // MARK: Clients
 
-    private func note(_ key: String, _ start: Int, isAnswered: Bool, _ action: KeyHistory.Action) {
+    func note(_ key: String, _ start: Int, isAnswered: Bool, _ action: KeyHistory.Action) {
         time += 1
         let call = KeyHistory.Call(start: start, end: isAnswered ? time : nil, action: action)
         histories[key, default: KeyHistory()].add(call)
         if isAnswered { outcome.answeredCount += 1 }
         world.note("\(key) \(action) \(isAnswered)")
+    }
+
+    /// Bytes that nobody has written before.
+    func freshContent(_ bytes: [UInt8]) -> Int {
+        contentCount += 1
+        contents[bytes] = contentCount
+        return contentCount
     }
 
     private func newContent(_ random: inout SeededGenerator) -> (number: Int, bytes: [UInt8]) {
@@ -203,7 +227,8 @@ final class EngineSimulation: @unchecked Sendable {
         outcome.callCount += 1
         time += 1
         let start = time
-        switch random.below(10) {
+        switch random.below(12) {
+        case 10, 11: await upload(engine, key, life, &random)
         case 0..<3: await put(engine, key, start, life, &random)
         case 3: await create(engine, key, start, life, &random)
         case 4..<6: await replace(engine, key, life, &random)
@@ -214,10 +239,10 @@ final class EngineSimulation: @unchecked Sendable {
     }
 
     /// Whether the process that a call was made in can still answer.
-    private func isAlive(_ life: Int) -> Bool { self.life == life && engine?.trip.isDead == false }
+    func isAlive(_ life: Int) -> Bool { self.life == life && engine?.trip.isDead == false }
 
     /// Whether a call that threw may have had its effect.
-    private func isUnknown(_ error: any Error, _ life: Int) -> Bool {
+    func isUnknown(_ error: any Error, _ life: Int) -> Bool {
         world.note("refused: \(error)")
         guard isAlive(life), let error = error as? StoreError else { return true }
         switch error.code {
@@ -226,7 +251,7 @@ final class EngineSimulation: @unchecked Sendable {
         }
     }
 
-    private func acknowledge(_ row: VersionRow, _ key: String, _ number: Int, _ bytes: [UInt8]) {
+    func acknowledge(_ row: VersionRow, _ key: String, _ number: Int, _ bytes: [UInt8]) {
         etags[number] = row.etag
         if keepsVersions { kept[row.id] = (key, bytes) }
     }
@@ -239,6 +264,17 @@ final class EngineSimulation: @unchecked Sendable {
         _ random: inout SeededGenerator
     ) async {
         let (number, bytes) = newContent(&random)
+        await put(engine, key, start, life, number, bytes)
+    }
+
+    private func put(
+        _ engine: Engine,
+        _ key: String,
+        _ start: Int,
+        _ life: Int,
+        _ number: Int,
+        _ bytes: [UInt8]
+    ) async {
         do {
             let row = try await engine.put(key, bytes)
             note(key, start, isAnswered: self.life == life, .write(number))
@@ -246,6 +282,21 @@ final class EngineSimulation: @unchecked Sendable {
         } catch {
             if isUnknown(error, life) { note(key, start, isAnswered: false, .write(number)) }
         }
+    }
+
+    /// Bytes that were written before, and that nothing may refer to any more, while garbage is collected.
+    func putAgain(_ engine: Engine, _ life: Int) async {
+        guard self.life == life, let (number, bytes) = used.randomElement(using: &random) else { return }
+        let key = "k\(random.below(4))"
+        time += 1
+        await put(engine, key, time, life, number, bytes)
+    }
+
+    func putFresh(_ engine: Engine, _ life: Int, _ bytes: [UInt8]) async {
+        let number = freshContent(bytes)
+        let key = "k\(random.below(4))"
+        time += 1
+        await put(engine, key, time, life, number, bytes)
     }
 
     private func create(

@@ -16,8 +16,9 @@ import Testing
 
     /// What the fixed seeds have to reach. The other marks are reached by larger sets only.
     private static let marksOfFixedSeeds: [CoverageMark] = [
-        .volumeFailed, .quorumLost, .hedgedRead, .readAfterFailure, .repaired, .caughtUp, .snapshotStored,
-        .snapshotImported, .garbageBuried,
+        .volumeFailed, .volumeForgiven, .batchWithoutPayloads, .quorumLost, .hedgedRead, .readAfterFailure,
+        .repaired, .volumeFilled,
+        .caughtUp, .snapshotStored, .snapshotImported, .garbageBuried, .garbageSaved, .unsyncedDiscarded,
     ]
 
     private static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
