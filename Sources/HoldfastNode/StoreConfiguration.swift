@@ -1,10 +1,11 @@
 internal import Foundation
 package import StoreModel
 
-// `store.json` at the top of a store directory: which volumes a store has and how many copies it keeps. It repeats
-// what the volumes themselves say (each names its store), so a lost one can be written again by hand.
+// `store.json` at the top of a store directory: which volumes a store has and how many copies it keeps. Every volume has
+// a copy of it (StoreCopy.swift), from which `holdfast init --recover` makes a lost one again.
 //
 //   {"format": {"major": 1, "minor": 0}, "storeID": UUID, "replicas": N, "writeQuorum": W, "createdAt": ms since 1970,
+//    "generation": one more at each change; absent, and ignored by programs that don't know it: 0,
 //    "volumes": [{"id": UUID, "path": path, relative to the store directory or absolute, "weight": 1,
 //                 "failureDomain": text, "placementID": UUID, the name that chunks are placed under; absent: id}]}
 
@@ -42,6 +43,8 @@ package struct StoreConfiguration: Sendable {
     package var quorum: QuorumConfiguration
     package var createdAt: Timestamp
     package var volumes: [Volume]
+    /// One more at each change; 0: written by a program that did not count.
+    package var generation: UInt64 = 0
 
     private struct File: Codable {
         struct Format: Codable {
@@ -60,6 +63,7 @@ package struct StoreConfiguration: Sendable {
         var replicas: Int
         var writeQuorum: Int
         var createdAt: Int64
+        var generation: UInt64?
         var volumes: [VolumeEntry]
     }
 
@@ -135,6 +139,7 @@ package struct StoreConfiguration: Sendable {
             createdAt: Timestamp(milliseconds: file.createdAt),
             volumes: volumes
         )
+        generation = file.generation ?? 0
         guard volumes.count >= quorum.replicaCount else {
             throw StoreError(
                 .storeDamaged,
@@ -150,6 +155,7 @@ package struct StoreConfiguration: Sendable {
             replicas: quorum.replicaCount,
             writeQuorum: quorum.writeQuorum,
             createdAt: createdAt.milliseconds,
+            generation: generation == 0 ? nil : generation,
             volumes: volumes.map {
                 File.VolumeEntry(
                     id: $0.id.description,
