@@ -113,6 +113,7 @@ package enum ErrorMapping {
             message: "The request was not done in time. Nothing became visible."
         ),
         .overloaded: Row(code: .slowDown),
+        .notMirrored: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "5"),
         // The outcome may be either: a client must not take it for a refusal, and may repeat the request.
         .outcomeUnknown: Row(
             code: .internalError,
