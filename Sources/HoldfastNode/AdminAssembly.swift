@@ -82,7 +82,7 @@ struct AdminAssembly {
     }
 
     /// Changes are told whatever the level of the other messages is.
-    private static func auditLogger() -> Logger {
+    static func auditLogger() -> Logger {
         let sink = LineSink(descriptor: STDERR_FILENO)
         let clock = SystemClock()
         return Logger(label: "audit") { label in

@@ -183,11 +183,16 @@ package final class LocalStore: Sendable {
                     random: SystemRandom(),
                     timers: SystemTimers(),
                     logger: options.logger,
-                    opener: { await place.directory.openArrived(volumes.slots[$0].id, options.volume) },
+                    opener: {
+                        let opened = await place.directory.openArrived(volumes.slots[$0].id, options.volume)
+                        if case .success = opened { await place.refreshCopies(options.logger) }
+                        return opened
+                    },
                     inspector: { await place.directory.inspect($0) }
                 )
                 report.didRebuildCatalog = didRebuild || isNew
                 let wasRebuilt = try directory.hasRebuildNote
+                await place.refreshCopies(options.logger)
                 let store = LocalStore(
                     path: directory.path,
                     configuration: configuration,

@@ -74,7 +74,8 @@ package final class ServerAssembly: Sendable {
             metrics: ServiceMetrics(registry),
             accessLog: accessLog,
             bucketLogs: bucketLogs,
-            logger: logger
+            logger: logger,
+            audit: AdminAssembly.auditLogger()
         )
         let addresses = ReadyAddresses(
             newRoot,

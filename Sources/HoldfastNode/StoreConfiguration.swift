@@ -1,10 +1,11 @@
 internal import Foundation
 package import StoreModel
 
-// `store.json` at the top of a store directory: which volumes a store has and how many copies it keeps. It repeats
-// what the volumes themselves say (each names its store), so a lost one can be written again by hand.
+// `store.json` at the top of a store directory: which volumes a store has and how many copies it keeps. Every volume has
+// a copy of it (StoreCopy.swift), from which `holdfast init --recover` makes a lost one again.
 //
 //   {"format": {"major": 1, "minor": 0}, "storeID": UUID, "replicas": N, "writeQuorum": W, "createdAt": ms since 1970,
+//    "generation": one more at each change; absent, and ignored by programs that don't know it: 0,
 //    "volumes": [{"id": UUID, "path": path, relative to the store directory or absolute, "weight": 1,
 //                 "failureDomain": text, "placementID": UUID, the name that chunks are placed under; absent: id}],
 //    "reserves": {"hardBytes": N, "softBytes": N}, the watermarks of the server's configuration; absent: the standard}
@@ -57,6 +58,8 @@ package struct StoreConfiguration: Sendable {
     package var volumes: [Volume]
     /// nil: the standard.
     package var reserves: Reserves?
+    /// One more at each change; 0: written by a program that did not count.
+    package var generation: UInt64 = 0
 
     private struct File: Codable {
         struct Format: Codable {
@@ -79,6 +82,7 @@ package struct StoreConfiguration: Sendable {
             var hardBytes: UInt64
             var softBytes: UInt64
         }
+        var generation: UInt64?
         var volumes: [VolumeEntry]
         var reserves: Reserves?
     }
@@ -161,6 +165,7 @@ package struct StoreConfiguration: Sendable {
             }
             reserves = Reserves(hardBytes: entry.hardBytes, softBytes: entry.softBytes)
         }
+        generation = file.generation ?? 0
         guard volumes.count >= quorum.replicaCount else {
             throw StoreError(
                 .storeDamaged,
@@ -176,6 +181,7 @@ package struct StoreConfiguration: Sendable {
             replicas: quorum.replicaCount,
             writeQuorum: quorum.writeQuorum,
             createdAt: createdAt.milliseconds,
+            generation: generation == 0 ? nil : generation,
             volumes: volumes.map {
                 File.VolumeEntry(
                     id: $0.id.description,

@@ -45,15 +45,18 @@ extension LocalStore {
             let id = VolumeID.random(from: random)
             return StoreConfiguration.Volume(id: id, path: place, weight: 1, failureDomain: id.description)
         }
-        let configuration = StoreConfiguration(
+        var configuration = StoreConfiguration(
             storeID: StoreID.random(from: random),
             quorum: quorum,
             createdAt: now,
             volumes: volumes
         )
+        configuration.generation = 1
         try makeDirectory(path)
         for volume in volumes {
-            try refuseForeignFiles(at: volume.path.hasPrefix("/") ? volume.path : path + "/" + volume.path)
+            let place = volume.path.hasPrefix("/") ? volume.path : path + "/" + volume.path
+            try refuseVolume(at: place, newStore: path)
+            try refuseForeignFiles(at: place)
         }
         let disk = try openDisk(path)
         let members = volumes.prefix(quorum.replicaCount).map(\.id)
@@ -76,6 +79,11 @@ extension LocalStore {
             try disk.syncDirectory("")
         } catch {
             throw StoreError(.inputOutput, "The store directory can't be synced.", cause: error)
+        }
+        let copy = StoreCopy(storeDirectory: absolute(path), configuration: configuration)
+        for volume in volumes {
+            let place = volume.path.hasPrefix("/") ? volume.path : path + "/" + volume.path
+            try copy.write(to: try openDisk(place))
         }
         let masterKey = MasterKeyFile(storeDirectory: path)
         if try masterKey.load() == nil { try masterKey.create(MasterKeyRing(from: random)) }
@@ -194,6 +202,18 @@ extension LocalStore {
         return try? BlobVolume.readIdentity(try openDisk(path))
     }
 
+    /// A volume with data is no place for a new one; it may be what is left of a store whose directory was lost.
+    private static func refuseVolume(at place: String, newStore path: String) throws(StoreError) {
+        guard let found = try? identity(at: place) else { return }
+        throw StoreError(
+            .storeAlreadyExists,
+            "\(quoted(place)) holds volume \(found.volumeID) of store \(found.storeID).",
+            advice:
+                "If the directory of that store was lost, make it again with: holdfast init --store \(path) "
+                + "--recover --volume \(place), with --volume for each of its volumes. For a new store use empty directories."
+        )
+    }
+
     /// What a directory may hold before a volume is made in it: what file systems put into every one, and what a
     /// making that was interrupted left behind (`BlobVolume.format` judges that).
     private static let harmlessNames: Set<String> = ["lost+found", "segments", "quarantine", "lock"]
@@ -235,7 +255,7 @@ extension LocalStore {
         }
     }
 
-    private static func openDisk(_ path: String) throws(StoreError) -> any Disk {
+    static func openDisk(_ path: String) throws(StoreError) -> any Disk {
         do throws(DiskError) {
             return try PosixDisk(path: path)
         } catch {
@@ -245,7 +265,7 @@ extension LocalStore {
 
     /// Makes a directory that only this user may enter, and what is missing above it, each name durable. What is there
     /// keeps its permissions.
-    private static func makeDirectory(_ path: String) throws(StoreError) {
+    static func makeDirectory(_ path: String) throws(StoreError) {
         let url = URL(fileURLWithPath: path).standardizedFileURL
         guard !FileManager.default.fileExists(atPath: url.path) else { return }
         let parent = url.deletingLastPathComponent()

@@ -13,7 +13,7 @@ internal import StoreModel
 ///     master.key              MasterKeyFile.swift
 ///     catalog/catalog.sqlite  the index: can be lost, is rebuilt from the replicas
 ///     catalog/rebuilt         it was thrown away, and garbage collection is not on hold for that yet
-///     volumes/1, 2, 3         the volumes, by default
+///     volumes/1, 2, 3         the volumes, by default; each with a copy of store.json (StoreCopy.swift)
 package struct StoreDirectory: Sendable {
     package let path: String
     let disk: any Disk
@@ -27,7 +27,7 @@ package struct StoreDirectory: Sendable {
         do {
             guard try disk.exists(StoreConfiguration.fileName) else { throw notFound(path) }
         } catch let error as DiskError {
-            throw StoreError(.inputOutput, "The store \(quoted(path)) can't be read.", cause: error)
+            throw StoreError(.inputOutput, "The store \(quoted(path)) can't be read: \(error).", cause: error)
         }
         let lock = try await takeLock(disk, path, timeout)
         do {
@@ -39,7 +39,7 @@ package struct StoreDirectory: Sendable {
             )
         } catch let error as DiskError {
             lock.release()
-            throw StoreError(.inputOutput, "The store's configuration can't be read.", cause: error)
+            throw StoreError(.inputOutput, "The store's configuration can't be read: \(error).", cause: error)
         } catch {
             lock.release()
             throw error
@@ -53,7 +53,7 @@ package struct StoreDirectory: Sendable {
             return try readConfiguration(try open(path), path)
         } catch let error as DiskError {
             if error.code == .notFound { throw notFound(path) }
-            throw StoreError(.inputOutput, "The store's configuration can't be read.", cause: error)
+            throw StoreError(.inputOutput, "The store's configuration can't be read: \(error).", cause: error)
         }
     }
 
@@ -62,7 +62,18 @@ package struct StoreDirectory: Sendable {
             StoreConfiguration.fileName,
             byteCountMax: StoreConfiguration.byteCountMax
         )
-        return try StoreConfiguration(json: bytes, path: path + "/" + StoreConfiguration.fileName)
+        do throws(StoreError) {
+            return try StoreConfiguration(json: bytes, path: path + "/" + StoreConfiguration.fileName)
+        } catch {
+            guard error.code == .storeDamaged else { throw error }
+            throw StoreError(
+                error.code,
+                error.message,
+                advice: "Make it again from its copies in the volumes: holdfast init --store \(path) "
+                    + "--recover, with --volume DIR for each volume that is elsewhere.",
+                cause: error.cause
+            )
+        }
     }
 
     private static func open(_ path: String) throws -> any Disk {
@@ -72,7 +83,7 @@ package struct StoreDirectory: Sendable {
             if error.code == .notFound { throw notFound(path) }
             throw StoreError(
                 .inputOutput,
-                "The store directory \(quoted(path)) can't be opened.",
+                "The store directory \(quoted(path)) can't be opened: \(error).",
                 cause: error
             )
         }
@@ -82,11 +93,12 @@ package struct StoreDirectory: Sendable {
         StoreError(
             .storeNotFound,
             "There is no store in \(quoted(path)).",
-            advice: "Make one with: holdfast init --store \(path)"
+            advice: "Make one with: holdfast init --store \(path). If it was lost and its volumes are there: "
+                + "holdfast init --store \(path) --recover --volume DIR, with --volume for each of them."
         )
     }
 
-    private static func takeLock(_ disk: any Disk, _ path: String, _ timeout: Duration) async throws
+    static func takeLock(_ disk: any Disk, _ path: String, _ timeout: Duration) async throws
         -> any DiskLock
     {
         let end = ContinuousClock.now + timeout
@@ -98,11 +110,24 @@ package struct StoreDirectory: Sendable {
                 )
             } catch {
                 guard error.code == .locked else {
-                    throw StoreError(.inputOutput, "The store \(quoted(path)) can't be locked.", cause: error)
+                    throw StoreError(
+                        .inputOutput,
+                        "The store \(quoted(path)) can't be locked: \(error).",
+                        advice: lockAdvice(error.code),
+                        cause: error
+                    )
                 }
                 guard ContinuousClock.now < end else { throw inUse(path, holder: error.detail) }
                 try await SystemClock().sleep(for: .milliseconds(50))
             }
+        }
+    }
+
+    private static func lockAdvice(_ code: DiskError.Code) -> String? {
+        switch code {
+        case .readOnly: "Opening a store writes to it; mount the file system so that it can be written."
+        case .permission: "Run the command as the user that the store belongs to."
+        default: nil
         }
     }
 
@@ -115,8 +140,9 @@ package struct StoreDirectory: Sendable {
         )
     }
 
-    /// Writes the configuration durably.
-    func save() throws(StoreError) {
+    /// Writes the configuration durably, as the next generation. `StorePlace.refreshCopies` brings it to the volumes.
+    mutating func save() throws(StoreError) {
+        configuration.generation += 1
         do throws(DiskError) {
             try disk.replaceFile(StoreConfiguration.fileName, with: try Self.bytes(configuration))
         } catch {

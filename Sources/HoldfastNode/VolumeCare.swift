@@ -57,6 +57,7 @@ package final class VolumeCare: VolumeAdministration {
                 failureDomain: id.description
             )
             try place.change { $0.volumes.append(volume) }
+            await place.refreshCopies(logger)
             try await join(volume)
             return VolumeChangeDocument(
                 path: path,
@@ -191,6 +192,7 @@ package final class VolumeCare: VolumeAdministration {
                 try await checkRemovable(index, slot)
             }
             try place.change { $0.volumes.removeAll { $0.id == slot.id } }
+            await place.refreshCopies(logger)
             try await replicator.retire(slot.id, "It was removed from the store.")
             remarks.append("Its directory was left as it is; it may be deleted.")
             return change(slot, "Removed \(slot.label).", force, remarks)
@@ -311,6 +313,7 @@ package final class VolumeCare: VolumeAdministration {
             if newPath != nil { volume.path = path }
             let replacement = volume
             try place.change { $0.volumes[entry] = replacement }
+            await place.refreshCopies(logger)
             replicator.leave(index, "It was replaced.")
             try await join(replacement)
             return VolumeChangeDocument(
@@ -483,24 +486,5 @@ package final class VolumeCare: VolumeAdministration {
             remarks: remarks,
             isUnderWay: isUnderWay
         )
-    }
-}
-
-/// A store's directory whose configuration changes while the store is open.
-final class StorePlace: Sendable {
-    private let state: Mutex<StoreDirectory>
-
-    init(_ directory: StoreDirectory) { state = Mutex(directory) }
-
-    var directory: StoreDirectory { state.withLock { $0 } }
-
-    /// Changes the configuration; on return it is durable. On failure it is as before.
-    func change(_ body: (inout StoreConfiguration) -> Void) throws {
-        try state.withLock { directory in
-            var next = directory
-            body(&next.configuration)
-            try next.save()
-            directory = next
-        }
     }
 }

@@ -54,13 +54,17 @@ package struct BodyExpectation: Hashable, Sendable {
             )
         }
         if let expected = md5, expected != found.md5 {
-            throw StoreError(.badDigest, "The body has the MD5 \(found.md5); \(expected) was declared.")
+            throw StoreError(
+                .badDigest,
+                "The Content-MD5 you specified did not match what we received: "
+                    + "the body has the MD5 \(found.md5); \(expected) was declared."
+            )
         }
         if let expected = checksum, expected != found.checksum {
             throw StoreError(
                 .badDigest,
-                "The body has the \(expected.algorithm.name) \(found.checksum?.base64 ?? "(not computed)");"
-                    + " \(expected.base64) was declared."
+                "The \(expected.algorithm.name) you specified did not match the calculated checksum: "
+                    + "the body has \(found.checksum?.base64 ?? "none"); \(expected.base64) was declared."
             )
         }
     }

@@ -208,7 +208,8 @@ extension ObjectStore {
         if let expected, expected.checksum != found.checksum {
             throw StoreError(
                 .badDigest,
-                "The object has the \(wanted.algorithm.name) \(found.text); \(expected.text) was declared."
+                "The \(wanted.algorithm.name) you specified did not match the calculated checksum: "
+                    + "the object has \(found.text); \(expected.text) was declared."
             )
         }
         return found

@@ -275,6 +275,9 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         report.findingCount += 1
         if outcome == .repaired { report.repairedCount += 1 }
         if outcome == .lost { version.isLost = true }
+        if outcome != .repaired, case .replica(let state, _) = kind, case .unreachable = state.condition {
+            report.unreachableCount += 1
+        }
         guard report.findings.count < VerifyReport.findingsMax else { return }
         var finding = VerifyFinding(
             bucket: version.bucket,

@@ -67,6 +67,8 @@ package struct VerifyReport: Sendable {
     package internal(set) var findings: [VerifyFinding] = []
     package internal(set) var findingCount: UInt64 = 0
     package internal(set) var repairedCount: UInt64 = 0
+    /// Findings that are copies on volumes that did not answer, and stayed so.
+    package internal(set) var unreachableCount: UInt64 = 0
     /// Versions of which some byte is on no replica.
     package internal(set) var lostVersionCount: UInt64 = 0
 

@@ -147,7 +147,9 @@ extension VerificationReport {
             repairedCount: report.repairedCount,
             versionsLost: report.lostVersionCount,
             findings: report.findings.map(FindingReport.init),
-            isComplete: report.isHealthy
+            isComplete: report.isHealthy,
+            isOnlyUnreachable: report.unreachableCount > 0
+                && report.unreachableCount + report.repairedCount == report.findingCount
         )
     }
 }

@@ -67,6 +67,18 @@ package struct CreationReport: Encodable, Sendable {
     package let volumes: [String]
 }
 
+/// `init --recover`.
+package struct StoreRecoveryDocument: Encodable, Sendable {
+    package let store: String
+    package let storeID: String
+    /// The generation of store.json that was found, and the volumes that had it.
+    package let generation: UInt64
+    package let sources: [String]
+    package let volumes: [String]
+    package let hasMasterKey: Bool
+    package let remarks: [String]
+}
+
 /// `ls` without an address, `bucket ls`.
 package struct BucketReport: Encodable, Sendable {
     package let name: String
@@ -251,6 +263,14 @@ package struct VerificationReport: Encodable, Sendable {
     /// Whether every copy of everything that was looked at is good now.
     package let isComplete: Bool
 
+    /// Nothing is known to be bad: all that is open are copies on volumes that did not answer.
+    package let isOnlyUnreachable: Bool
+
+    private enum CodingKeys: String, CodingKey {
+        case versions, chunks, chunkBytes, copiesGood, copiesDamaged, copiesMissing, copiesUnreachable
+        case findingCount, repairedCount, versionsLost, findings, isComplete
+    }
+
     package init(
         versions: UInt64,
         chunks: UInt64,
@@ -263,7 +283,8 @@ package struct VerificationReport: Encodable, Sendable {
         repairedCount: UInt64,
         versionsLost: UInt64,
         findings: [FindingReport],
-        isComplete: Bool
+        isComplete: Bool,
+        isOnlyUnreachable: Bool
     ) {
         self.versions = versions
         self.chunks = chunks
@@ -277,6 +298,7 @@ package struct VerificationReport: Encodable, Sendable {
         self.versionsLost = versionsLost
         self.findings = findings
         self.isComplete = isComplete
+        self.isOnlyUnreachable = isOnlyUnreachable
     }
 }
 
@@ -384,12 +406,16 @@ package struct CheckReport: Encodable, Sendable {
     package let findings: [FindingReport]
     package var isClean: Bool { findings.isEmpty }
 
+    /// Volumes among the findings that are not there: nothing is known to be damaged on them.
+    package let absentCount: Int
+
     private enum CodingKeys: String, CodingKey { case records, bytes, findings, isClean }
 
-    package init(records: UInt64, bytes: UInt64, findings: [FindingReport]) {
+    package init(records: UInt64, bytes: UInt64, findings: [FindingReport], absentCount: Int) {
         self.records = records
         self.bytes = bytes
         self.findings = findings
+        self.absentCount = absentCount
     }
 
     package func encode(to encoder: any Encoder) throws {

@@ -1,3 +1,4 @@
+internal import Catalog
 internal import Foundation
 internal import HoldfastNode
 internal import Logging
@@ -17,7 +18,7 @@ internal import Yams
 ///     tls: {certificate: /etc/holdfast/chain.pem, key: /etc/holdfast/key.pem}
 ///     root: {accessKey: …, secretKey: …}
 ///     log: {level: info, access: /var/log/holdfast/access.jsonl}
-///     newBuckets: {ownership: BucketOwnerEnforced, blockPublicAccess: true}
+///     newBuckets: {ownership: BucketOwnerEnforced, blockPublicAccess: true, versioning: off}
 ///     plainClientKeys: fromLoopback
 ///     allowVersion2Forms: true
 ///     limits: {connections: 4096, idleSeconds: 75, headSeconds: 20, drainSeconds: 25, drainLeadSeconds: 1,
@@ -53,6 +54,8 @@ struct ServerConfigurationFile: Decodable {
     struct NewBuckets: Decodable {
         var ownership: String?
         var blockPublicAccess: Bool?
+        /// off or enabled.
+        var versioning: String?
     }
 
     var store: String?
@@ -87,7 +90,7 @@ struct ServerConfigurationFile: Decodable {
         "tls": ["certificate", "key"],
         "root": ["accessKey", "secretKey"],
         "log": ["level", "access"],
-        "newBuckets": ["ownership", "blockPublicAccess"],
+        "newBuckets": ["ownership", "blockPublicAccess", "versioning"],
         "limits": [
             "connections", "idleSeconds", "headSeconds", "drainSeconds", "drainLeadSeconds",
             "bytesPerSecondMin",
@@ -206,6 +209,12 @@ extension ServerConfigurationFile.NewBuckets {
                 )
             }
             settings.ownership = value
+        }
+        if let versioning {
+            guard ["off", "enabled"].contains(versioning) else {
+                throw CommandError(.usage, "newBuckets.versioning \(quoted(versioning)): off or enabled.")
+            }
+            settings.versioning = versioning == "enabled" ? .enabled : .off
         }
         if let blockPublicAccess { settings.publicAccess = blockPublicAccess ? .everything : .nothing }
     }

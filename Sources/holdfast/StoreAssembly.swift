@@ -96,6 +96,25 @@ final class StoreAssembly: Sendable {
         )
     }
 
+    static func recover(at location: StoreLocation, volumes: [String]) async throws -> StoreRecoveryDocument {
+        let report = try await LocalStore.recover(
+            location.path,
+            volumePaths: volumes,
+            lockTimeout: location.lockTimeout
+        )
+        return StoreRecoveryDocument(
+            store: location.path,
+            storeID: report.configuration.storeID.description,
+            generation: report.generation,
+            sources: report.sources,
+            volumes: report.configuration.volumes.map {
+                $0.path.hasPrefix("/") ? $0.path : location.path + "/" + $0.path
+            },
+            hasMasterKey: report.hasMasterKey,
+            remarks: report.remarks
+        )
+    }
+
     /// Checks the volumes' files without changing anything.
     static func check(_ location: StoreLocation, isDeep: Bool) async throws -> CheckReport {
         let directory = try await StoreDirectory.lock(location.path, timeout: location.lockTimeout)
@@ -103,9 +122,11 @@ final class StoreAssembly: Sendable {
         var records: UInt64 = 0
         var bytes: UInt64 = 0
         var findings: [FindingReport] = []
+        var absentCount = 0
         for (label, result) in await directory.checkVolumes(deep: isDeep) {
             switch result {
             case .failure(let error):
+                if error.code == .identityMissing { absentCount += 1 }
                 findings.append(
                     FindingReport(
                         volume: label,
@@ -129,7 +150,7 @@ final class StoreAssembly: Sendable {
                 }
             }
         }
-        return CheckReport(records: records, bytes: bytes, findings: findings)
+        return CheckReport(records: records, bytes: bytes, findings: findings, absentCount: absentCount)
     }
 
     static func rebuildCatalog(_ location: StoreLocation) async throws -> RecoveryReport {

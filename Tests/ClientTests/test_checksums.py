@@ -71,6 +71,7 @@ class Headers(RawCase):
             for content in (b"contenu", b""):
                 answer = self.send("PUT", self.path, headers=[self.header(algorithm, content)], body=b"content")
                 self.assertEqual((answer.status, answer.code), (400, "BadDigest"), algorithm)
+                self.assertIn(f"The {algorithm} you specified did not match", answer.body.decode())
         self.assert_absent()
 
     def test_what_is_no_checksum_is_refused(self):
@@ -122,6 +123,7 @@ class Trailers(RawCase):
             for algorithm in ALGORITHMS:
                 answer = self.upload(algorithm, b"content", mode, of=b"contenu")
                 self.assertEqual((answer.status, answer.code), (400, "BadDigest"), (mode, algorithm, answer))
+                self.assertIn(f"The {algorithm} you specified did not match", answer.body.decode())
         self.assert_absent()
 
     def test_a_trailer_that_was_not_announced_is_refused(self):

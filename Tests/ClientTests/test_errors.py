@@ -23,6 +23,12 @@ class Errors(RawCase):
         self.assertIn(self.name, error["Resource"])
         self.assertTrue(answer.header("x-amz-id-2") is None or "HostId" in error)
 
+    def test_no_browser_guesses_what_an_answer_is(self):
+        self.s3.put_object(Bucket=self.name, Key="key", Body=b"<html>", ContentType="text/plain")
+        for method, path in (("GET", self.path), ("HEAD", self.path), ("GET", f"/{self.name}/none"), ("GET", "/")):
+            answer = self.send(method, path)
+            self.assertEqual(answer.header("x-content-type-options"), "nosniff", (method, path))
+
     def test_head_has_no_document(self):
         answer = self.send("HEAD", f"/{self.name}/none")
         self.assertEqual((answer.status, answer.body), (404, b""))
@@ -85,6 +91,13 @@ class Quorum(OwnServerCase):
         answer = poll(refused, "a write is refused")
         self.assertIn(answer.code, ("ServiceUnavailable", "SlowDown"))
         self.assertTrue(answer.header("retry-after"))
+        # Why is for the log: clients are not told what is inside.
+        text = answer.body.decode() + str(answer.headers)
+        for word in ("/tmp/", str(self.server.store), "volumes/", "errno", "Swift"):
+            self.assertNotIn(word, text)
+        log = self.server.log.read_text()
+        self.assertIn(str(self.server.volumes[0]), log)
+        self.assertIn("A request failed.", log)
         self.assertEqual(self.get(name, "before"), b"kept")
         poll(lambda: self.server.operation("/readyz")[0] == 503, "it is not ready")
         self.assertEqual(self.server.operation("/livez")[0], 200)

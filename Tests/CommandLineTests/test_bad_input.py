@@ -266,6 +266,25 @@ class Usage(StoreTestCase):
         self.refuse(Exit.CONFLICT, "init", *arguments)
         self.assertEqual(os.listdir(self.directory / "disk1"), ["important"])
 
+    def test_a_store_that_can_not_be_opened_tells_why(self):
+        outcome = self.refuse(Exit.DISK, "--store", self.file("file", b""), "ls", "--json")
+        self.assertIn("Not a directory", outcome.error["message"])
+        self.refuse(Exit.USAGE, "init", "--store", "", "--json")
+
+    def test_a_server_that_can_not_listen_makes_no_store(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            for options in (
+                ("--listen", f"127.0.0.1:{port}"),
+                ("--listen", "127.0.0.1:0", "--operations", f"127.0.0.1:{port}"),
+                ("--listen", "no-such-host.invalid:9000"),
+            ):
+                outcome = self.refuse(Exit.DISK, "serve", "--json", *options)
+                self.assertIn("can't listen", outcome.error["message"])
+                self.assertFalse(self.store.exists())
+
     def test_quorums_that_could_lose_writes_are_refused(self):
         self.refuse(Exit.USAGE, "init", "--replicas", "3", "--write-quorum", "1")
         self.refuse(Exit.USAGE, "init", "--replicas", "0")

@@ -92,6 +92,18 @@ class LostVolumes(FaultCase):
         self.put("models/new", b"new")
         self.assertEqual(os.listdir(self.volumes[1]), [])
 
+    def test_a_volume_that_is_away_is_not_damage(self):
+        self.lose(1)
+        outcome = self.refuse(Exit.UNAVAILABLE, "verify", "--json")
+        self.assertEqual(outcome.error["code"], "notEnoughReplicas")
+        outcome = self.refuse(Exit.UNAVAILABLE, "fsck", "--json")
+        self.assertNotIn("verify", outcome.error["advice"])
+        self.flip_payload(self.volumes[0], self.bytes, 5 << 20)
+        self.refuse(Exit.DAMAGED, "verify", "--no-repair")
+        self.refuse(Exit.DAMAGED, "fsck")
+        # What is damaged is repaired, and what is away stays away.
+        self.refuse(Exit.UNAVAILABLE, "verify")
+
     def test_an_empty_replacement_is_filled(self):
         shutil.rmtree(self.volumes[1])
         self.volumes[1].mkdir()

@@ -39,6 +39,11 @@ import Testing
             let json = #"{"format":{"major":200,"minor":0},"unheardOf":[]}"#
             _ = try StoreConfiguration(json: Array(json.utf8), path: "store.json")
         },
+        Format("copy of store.json in a volume", says: "has format 200") {
+            let text = #"{"format":{"major":200,"minor":0}}"# + "\n{}\n"
+            let line = "sha256 \(SHA256Hasher.hash(Array(text.utf8)).hex)\n"
+            _ = try StoreCopy(decoding: Array((text + line).utf8), path: "store.json.copy")
+        },
         Format("volume.json", says: "has format 200") {
             try openVolume { disk in
                 for name in ["volume.json", "volume.json.2"] {

@@ -62,7 +62,7 @@ extension S3Service {
         do {
             _ = try await objects.createBucket(
                 name,
-                versioning: isLocked ? .enabled : .off,
+                versioning: isLocked ? .enabled : configuration.newBuckets.versioning,
                 owner: account.id,
                 isOwnerAccount: true,
                 settings: settings

@@ -47,7 +47,8 @@ extension ResponseHead {
         DateHeader.write(to: &buffer)
         buffer.writeString("\r\nServer: ")
         buffer.writeString(serverName)
-        buffer.writeString("\r\n")
+        // What a client has stored is never anything but what it says it is.
+        buffer.writeString("\r\nX-Content-Type-Options: nosniff\r\n")
         for field in headers {
             Self.writeClean(field.name, to: &buffer)
             buffer.writeString(": ")

@@ -16,6 +16,8 @@ struct AccessRecord {
     var receivedCount: UInt64 = 0
     var sentCount: UInt64 = 0
 
+    var remoteAddress: String { request.remoteAddress }
+
     init(id: String, request: GatewayRequest, time: Timestamp) {
         self.id = id
         self.request = request

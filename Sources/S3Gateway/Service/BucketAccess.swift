@@ -1,4 +1,4 @@
-internal import Catalog
+package import Catalog
 internal import ObjectService
 package import S3Protocol
 internal import StoreModel
@@ -122,6 +122,7 @@ extension S3Service {
     package struct NewBuckets: Sendable {
         package var ownership = ObjectOwnership.bucketOwnerEnforced
         package var publicAccess = PublicAccessBlock.everything
+        package var versioning = VersioningState.off
 
         package init() {}
     }

@@ -68,7 +68,7 @@ package enum ErrorMapping {
         .preconditionFailed: Row(code: .preconditionFailed),
         .conflict: Row(code: .operationAborted),
         .methodNotAllowed: Row(code: .methodNotAllowed),
-        .badDigest: Row(code: .badDigest),
+        .badDigest: Row(code: .badDigest, usesMessage: true),
         .payloadHashMismatch: Row(code: .contentSHA256Mismatch),
         .entityTooLarge: Row(code: .entityTooLarge),
         .entityTooSmall: Row(code: .entityTooSmall),
@@ -86,16 +86,39 @@ package enum ErrorMapping {
             code: .invalidRequest,
             message: "The encryption parameters are not applicable to this object."
         ),
-        .masterKeyUnavailable: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "30"),
+        .masterKeyUnavailable: Row(
+            code: .serviceUnavailable,
+            message: "The master key of the service is not available.",
+            retryAfter: "30"
+        ),
         .invalidBucketState: Row(code: .invalidBucketState, usesMessage: true),
-        .notEnoughReplicas: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "5"),
-        .catalogUnavailable: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "5"),
-        .dataUnavailable: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "30"),
-        .deadlineExceeded: Row(code: .serviceUnavailable, usesMessage: true),
+        // Their own messages name volumes and paths: those are for the log.
+        .notEnoughReplicas: Row(
+            code: .serviceUnavailable,
+            message: "Not enough replicas can take the request. Nothing became visible.",
+            retryAfter: "5"
+        ),
+        .catalogUnavailable: Row(
+            code: .serviceUnavailable,
+            message: "The catalog is not available.",
+            retryAfter: "5"
+        ),
+        .dataUnavailable: Row(
+            code: .serviceUnavailable,
+            message: "No replica that can be reached has the data of the object.",
+            retryAfter: "30"
+        ),
+        .deadlineExceeded: Row(
+            code: .serviceUnavailable,
+            message: "The request was not done in time. Nothing became visible."
+        ),
         .overloaded: Row(code: .slowDown),
         .notMirrored: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "5"),
         // The outcome may be either: a client must not take it for a refusal, and may repeat the request.
-        .outcomeUnknown: Row(code: .internalError, usesMessage: true),
+        .outcomeUnknown: Row(
+            code: .internalError,
+            message: "Whether the change was made is not known. The request may be repeated."
+        ),
         .storeFull: Row(code: .insufficientStorage),
     ]
 }

@@ -34,6 +34,7 @@ package final class S3Service: RequestResponder {
     private let addressing: Addressing
     private let metrics: ServiceMetrics
     private let accessLog: LineSink?
+    private let audit: ChangeAudit
     private let ids = RequestIDs()
     /// Names this process in answers, as S3 names its hosts.
     let hostID: String
@@ -47,13 +48,15 @@ package final class S3Service: RequestResponder {
         accessLog: LineSink? = nil,
         bucketLogs: BucketLogs? = nil,
         clock: any StoreClock = SystemClock(),
-        logger: Logger
+        logger: Logger,
+        audit: Logger? = nil
     ) {
         self.objects = objects
         self.credentials = credentials
         self.configuration = configuration
         self.metrics = metrics
         self.accessLog = accessLog
+        self.audit = ChangeAudit(logger: audit ?? logger)
         self.bucketLogs = bucketLogs
         self.clock = clock
         self.logger = logger
@@ -85,6 +88,7 @@ package final class S3Service: RequestResponder {
             sent: record.sentCount
         )
         accessLog?.append(record.line())
+        audit.note(record, route)
         await log(record, request, route)
     }
 

@@ -8,7 +8,7 @@ struct Check: StoreCommand {
         discussion: """
             Reads identity files, segments, records, index footers and the commit log of every volume and \
             lists what does not fit together. It needs no catalog and repairs nothing: 'holdfast verify' \
-            does. Exit code 6 when something is wrong.
+            does. Exit code 6 when something is wrong, 5 when all that is wrong is that volumes are not there.
 
               holdfast fsck
               holdfast fsck --deep
@@ -29,6 +29,13 @@ struct Check: StoreCommand {
             ]
         }
         guard !report.isClean else { return }
+        guard report.absentCount < report.findings.count else {
+            throw StoreError(
+                .notEnoughReplicas,
+                "\(HumanFormat.count(report.absentCount, "volume")) not there; the others are good.",
+                advice: "Bring it back, or put an empty one in its place: holdfast volume replace DIR"
+            )
+        }
         throw CommandError(
             .damagedData,
             "\(HumanFormat.count(report.findings.count, "problem")) found.",

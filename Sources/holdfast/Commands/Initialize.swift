@@ -14,6 +14,12 @@ struct Initialize: StoreCommand {
                   --volume /disk3/holdfast
 
             A write is acknowledged when it is fsynced on the write quorum: more than half of the replicas.
+
+            Every volume has a copy of store.json. When the store's directory is lost and its volumes are \
+            there, --recover makes it again; name the volumes where they are now:
+
+              holdfast --store /srv/models init --recover --volume /disk1/holdfast --volume /disk2/holdfast \
+                  --volume /disk3/holdfast
             """
     )
 
@@ -39,9 +45,16 @@ struct Initialize: StoreCommand {
     )
     var writeQuorum: Int?
 
+    @Flag(name: .long, help: "Make the directory of a store again out of its volumes.")
+    var recover = false
+
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
+        if options.store?.isEmpty == true {
+            throw CommandError(.usage, "--store is empty: give a directory.")
+        }
+        guard !recover else { return try await recoverStore(output) }
         let report = try await StoreAssembly.create(
             at: options.location,
             volumes: volumes,
@@ -58,5 +71,24 @@ struct Initialize: StoreCommand {
             "Keep a copy of master.key away from the store: encrypted objects and access keys need it."
         )
         output.remark("Next: holdfast bucket create NAME")
+    }
+
+    private func recoverStore(_ output: Output) async throws {
+        guard replicas == nil, writeQuorum == nil else {
+            throw CommandError(.usage, "--recover takes --replicas and --write-quorum from the volumes.")
+        }
+        let report = try await StoreAssembly.recover(at: options.location, volumes: volumes)
+        try output.result(report) {
+            [
+                "Made the directory of store \(report.storeID) again in \(HumanFormat.visible(report.store)), "
+                    + "as of generation \(report.generation), from \(report.sources.count) copies"
+            ] + report.volumes.map { "  volume \(HumanFormat.visible($0))" }
+        }
+        for remark in report.remarks { output.remark(HumanFormat.visible(remark)) }
+        guard !report.hasMasterKey else { return }
+        output.remark(
+            "master.key is not there: put your copy back with 'holdfast key restore FILE'. Encrypted objects and "
+                + "access keys need it; everything else can be read without."
+        )
     }
 }

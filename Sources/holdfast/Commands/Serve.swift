@@ -113,7 +113,7 @@ struct Serve: StoreCommand {
         if options.store == nil, let store = file?.store { path = store }
         let location = StoreLocation(path: path, lockTimeout: options.location.lockTimeout)
         let logger = ServerAssembly.standardErrorLogger(level: configuration.logLevel)
-        try await createIfAbsent(location, output)
+        try await createIfAbsent(location, configuration, output)
         let store = try await StoreAssembly.openStore(location, configuration.volume, logger: logger)
         do {
             try await serve(store, configuration, logger, output)
@@ -125,10 +125,17 @@ struct Serve: StoreCommand {
         output.remark("Stopped.")
     }
 
-    private func createIfAbsent(_ location: StoreLocation, _ output: Output) async throws {
+    private func createIfAbsent(
+        _ location: StoreLocation,
+        _ configuration: ServerConfiguration,
+        _ output: Output
+    ) async throws {
         guard !FileManager.default.fileExists(atPath: location.path + "/" + StoreConfiguration.fileName)
         else {
             return
+        }
+        for address in configuration.addresses + [configuration.operationsAddress].compactMap({ $0 }) {
+            try AddressCheck.run(address)
         }
         let report = try await StoreAssembly.create(
             at: location,

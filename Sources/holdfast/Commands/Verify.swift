@@ -8,7 +8,7 @@ struct Verify: StoreCommand {
             Reads every copy of every chunk of every version on every volume and compares it with its \
             SHA-256. Damaged and missing copies are made good from a verified one; the damaged original \
             goes to the volume's quarantine. Exit code 6 when something could not be repaired, or would \
-            need repair under --no-repair.
+            need repair under --no-repair; 5 when all that is open are copies that can't be reached.
 
               holdfast verify
               holdfast verify models/llama/
@@ -36,6 +36,14 @@ struct Verify: StoreCommand {
         progress.finish()
         try output.result(report) { Self.lines(for: report) }
         guard !report.isComplete else { return }
+        guard !report.isOnlyUnreachable else {
+            throw StoreError(
+                .notEnoughReplicas,
+                "\(HumanFormat.count(report.findingCount - report.repairedCount, "copy")) could not be reached; "
+                    + "what was reached is good.",
+                advice: "'holdfast status' shows the volumes that are away. Bring them back, or replace them."
+            )
+        }
         throw CommandError(
             .damagedData,
             report.versionsLost > 0
