@@ -14,11 +14,13 @@ import Testing
     private static let isDeterministic = environment["SWIFT_DETERMINISTIC_HASHING"] != nil
     private static let isReplay = environment["HOLDFAST_SEED"] != nil
 
-    /// What the fixed seeds have to reach. The other marks are reached by larger sets only.
+    /// What the fixed seeds have to reach. Of the others, chance reaches `volumeForgiven` and `unsyncedDiscarded` two to five
+    /// times in them and `logTailCut` once or not at all, so that any change of the code could lose them; a holder that fails
+    /// between the second copy of a chunk and the decision (`commitsRefusedForCopies`) was never met. `EngineFailureTests`,
+    /// `FailureTests` and `CrashTests` lead to the first three by hand.
     private static let marksOfFixedSeeds: [CoverageMark] = [
-        .volumeFailed, .volumeForgiven, .batchWithoutPayloads, .quorumLost, .hedgedRead, .readAfterFailure,
-        .repaired, .volumeFilled,
-        .caughtUp, .snapshotStored, .snapshotImported, .garbageBuried, .garbageSaved, .unsyncedDiscarded,
+        .volumeFailed, .batchWithoutPayloads, .quorumLost, .hedgedRead, .readAfterFailure, .repaired,
+        .volumeFilled, .caughtUp, .snapshotStored, .snapshotImported, .garbageBuried, .garbageSaved,
     ]
 
     private static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }

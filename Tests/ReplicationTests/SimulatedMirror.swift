@@ -95,7 +95,8 @@ final class SimulatedMirror: @unchecked Sendable {
     func stop() async -> Bool {
         task?.cancel()
         task = nil
-        for _ in 0..<1000 where !hasEnded { try? await clock.sleep(for: .milliseconds(10)) }
+        // What it had under way may wait for a disk that hangs.
+        for _ in 0..<1500 where !hasEnded { try? await clock.sleep(for: .milliseconds(100)) }
         return hasEnded
     }
 
