@@ -54,6 +54,8 @@ package final class BlobVolume: Sendable {
         /// See `VolumeMemory.attestedTail`.
         var attestedTail: LogPosition?
         var payloadByteCount: UInt64 = 0
+        /// Stretches of segments without a footer that are no record and were dealt with: tombstones name them.
+        var spentHoles: Set<RecordLocation> = []
         var failure: VolumeError?
         var isClosed = false
 
