@@ -442,8 +442,9 @@ import Testing
                 try FileManager.default.removeItem(atPath: fixture.path(sealed))
             } else {
                 let size = try fixture.bytes(sealed).count
-                // The trailer, and the header of the first record.
+                // The trailer, the header of the footer, and that of the first record.
                 try fixture.flip(sealed, at: UInt64(size - 30))
+                try fixture.flip(sealed, at: UInt64(size - 64 - 4096 + 20))
                 try fixture.flip(sealed, at: 4096 + 20)
             }
             let scrubber = volume.makeScrubber()
