@@ -184,15 +184,17 @@ package final class LocalStore: Sendable {
                     timers: SystemTimers(),
                     logger: options.logger,
                     opener: {
-                        let opened = await place.directory.openArrived(volumes.slots[$0].id, options.volume)
-                        if case .success = opened { await place.refreshCopies(options.logger) }
+                        let id = volumes.slots[$0].id
+                        let opened = await place.directory.openArrived(id, options.volume)
+                        if case .success = opened { await place.refreshCopies(options.logger, of: [id]) }
                         return opened
                     },
                     inspector: { await place.directory.inspect($0) }
                 )
                 report.didRebuildCatalog = didRebuild || isNew
                 let wasRebuilt = try directory.hasRebuildNote
-                await place.refreshCopies(options.logger)
+                let there = Set(slots.filter { $0.replica != nil }.map(\.id))
+                await place.refreshCopies(options.logger, of: there)
                 let store = LocalStore(
                     path: directory.path,
                     configuration: configuration,

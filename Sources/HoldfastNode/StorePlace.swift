@@ -42,8 +42,9 @@ final class StorePlace: Sendable {
 
     /// Brings every volume that is there its copy of the configuration. What can't be written is told to the log, and
     /// tried again when the store is opened: store.json is what counts.
-    func refreshCopies(_ logger: Logger) async {
-        let found = await eachVolume { Self.look(at: $0, in: $1) }
+    /// - Parameter volumes: those to ask; nil: all. One that hangs makes this wait.
+    func refreshCopies(_ logger: Logger, of volumes: Set<VolumeID>? = nil) async {
+        let found = await eachVolume(of: volumes) { Self.look(at: $0, in: $1) }
         let newest = found.compactMap { if case .ahead(let generation) = $0.1 { generation } else { nil } }
             .max()
         let isUncounted = directory.configuration.generation == 0
@@ -57,7 +58,7 @@ final class StorePlace: Sendable {
         } else if found.allSatisfy({ if case .same = $0.1 { true } else { false } }) {
             return
         }
-        for (path, problem) in await eachVolume({ self.write(to: $0, in: $1) }) {
+        for (path, problem) in await eachVolume(of: volumes, { self.write(to: $0, in: $1) }) {
             guard let problem else { continue }
             logger.warning(
                 "A volume has no copy of store.json of the newest state.",
@@ -68,11 +69,12 @@ final class StorePlace: Sendable {
 
     /// Runs a blocking call for each volume, side by side; one that hangs is left out.
     private func eachVolume<Value: Sendable>(
+        of volumes: Set<VolumeID>?,
         _ body: @escaping @Sendable (StoreConfiguration.Volume, StoreDirectory) -> Value
     ) async -> [(path: String, Value)] {
         let directory = directory
         return await withTaskGroup(of: (String, Value?).self) { group in
-            for volume in directory.configuration.volumes {
+            for volume in directory.configuration.volumes where volumes?.contains(volume.id) != false {
                 group.addTask {
                     let path = directory.volumePath(volume)
                     let value = await StoreDirectory.bounded(Limits.identityDeadline, "hf-copy") {

@@ -101,8 +101,9 @@ class LostVolumes(FaultCase):
         self.flip_payload(self.volumes[0], self.bytes, 5 << 20)
         self.refuse(Exit.DAMAGED, "verify", "--no-repair")
         self.refuse(Exit.DAMAGED, "fsck")
-        # What is damaged is repaired, and what is away stays away.
-        self.refuse(Exit.UNAVAILABLE, "verify")
+        self.bring_back(1)
+        self.do("verify")
+        self.do("verify", "--no-repair")
 
     def test_an_empty_replacement_is_filled(self):
         shutil.rmtree(self.volumes[1])
