@@ -70,6 +70,7 @@ enum AdminErrors {
         .dataUnavailable: 503,
         .deadlineExceeded: 503,
         .overloaded: 503,
+        .notMirrored: 503,
         .storeFull: 507,
     ]
 }

@@ -190,6 +190,8 @@ package struct AdminResponder: RequestResponder {
             .mirrorFailures, .verifyMirror:
             try await mirror(endpoint, argument ?? "", query: query, bytes)
         case .mirrorDifferences: Answer(body: try await mirrorDifferences(argument ?? "", query))
+        case .mirrorAcknowledgement, .setMirrorAcknowledgement, .removeMirrorAcknowledgement:
+            Answer(body: try await performMirrorAcknowledgement(endpoint, argument ?? "", bytes))
         case .mirrorAudits: Answer(body: try AdminJSON.encode(await administration.mirrorAudits()))
         case .mirrorAudit: Answer(body: try await performMirrorAudit(argument ?? "", bytes))
         case .scrubStatus: Answer(body: try AdminJSON.encode(await administration.scrubStatus()))

@@ -1,8 +1,10 @@
 /// What an administrator can ask of a store, wherever it is open: here, or in a server that holds it.
 ///
 /// Accounts are named by canonical id, display name or e-mail; nil is the root account, but in lists, where it is all.
-package protocol Administration: GarbageAdministration, MirrorAdministration, MirrorAuditAdministration,
-    RetentionAdministration, ScrubAdministration, SpaceAdministration, VolumeAdministration
+package protocol Administration: GarbageAdministration, MirrorAcknowledgementAdministration,
+    MirrorAdministration,
+    MirrorAuditAdministration, RetentionAdministration, ScrubAdministration, SpaceAdministration,
+    VolumeAdministration
 {
     func status() async throws -> StatusDocument
 

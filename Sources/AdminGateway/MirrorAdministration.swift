@@ -51,7 +51,8 @@ package struct MirrorDocument: Codable, Hashable, Sendable {
     package var bucket: String
     package var prefix: String?
     package var rules: [String]
-    /// "starting", "working", "idle", "paused", "waiting" (for the backend), "elsewhere" or "stopped".
+    /// "starting", "working", "idle", "paused", "waiting" (for the backend), "elsewhere", "stopped" or "unusable" (the key that
+    /// opens its credentials is lost).
     package var state: String
     /// "closed", "open" or "half-open".
     package var breaker: String
@@ -136,7 +137,7 @@ package struct RemovedMirrorDocument: Codable, Hashable, Sendable {
 }
 
 extension StoreAdministration {
-    private func service() throws(StoreError) -> MirrorService {
+    func service() throws(StoreError) -> MirrorService {
         guard let mirrorService else { throw StoreError(.internalFault, "There are no mirrors here.") }
         return mirrorService
     }
@@ -144,11 +145,12 @@ extension StoreAdministration {
     package func mirrors() async throws -> [MirrorDocument] {
         let now = SystemClock().now()
         let audits = try await mirrorAuditor?.mirrorAudits().audits ?? []
-        return try await service().status().map { status in
+        let known = try await service().status().map { status in
             var document = MirrorDocument(status, now: now)
             document.audit = audits.first { $0.mirror == document.name }
             return document
         }
+        return try await known + service().unusable().map { MirrorDocument($0) }
     }
 
     private func document(_ name: MirrorName) async throws -> MirrorDocument {
@@ -283,6 +285,34 @@ extension MirrorRule {
 }
 
 extension MirrorDocument {
+    static let unusable = "unusable"
+
+    /// Of one that is declared and not there.
+    init(_ mirror: UnusableMirror) {
+        let settings = mirror.settings
+        self.init(
+            name: mirror.name.description,
+            endpoint: settings.endpoint.description,
+            bucket: settings.bucket,
+            prefix: settings.prefix.isEmpty ? nil : settings.prefix,
+            rules: mirror.rules.map(\.text),
+            state: Self.unusable,
+            breaker: CircuitBreaker.State.closed.rawValue,
+            isUpToDate: false,
+            isFillingUp: false,
+            pending: 0,
+            pendingBytes: 0,
+            lagSeconds: 0,
+            backfillPending: 0,
+            backfillLagSeconds: 0,
+            failed: 0,
+            mirrored: 0,
+            sentBytes: 0,
+            errors: 0,
+            lastError: mirror.reason
+        )
+    }
+
     init(_ status: MirrorStatus, now: Timestamp) {
         let settings = status.row.settings
         // A worker that has ended knows no more about it.
@@ -293,7 +323,8 @@ extension MirrorDocument {
             bucket: settings.bucket,
             prefix: settings.prefix.isEmpty ? nil : settings.prefix,
             rules: status.rules.map(\.text),
-            state: (isPaused ? .paused : status.worker.activity).rawValue,
+            state: status.problem == nil
+                ? (isPaused ? .paused : status.worker.activity).rawValue : Self.unusable,
             breaker: status.worker.breaker.rawValue,
             keepsVersions: status.worker.keepsVersions,
             isUpToDate: status.isUpToDate,
@@ -307,7 +338,7 @@ extension MirrorDocument {
             mirrored: status.worker.doneCount,
             sentBytes: status.worker.sentBytes,
             errors: status.worker.failureCount,
-            lastError: status.worker.lastFailure,
+            lastError: status.problem ?? status.worker.lastFailure,
             lastErrorAt: status.worker.lastFailureAt.map { ISO8601.format($0) },
             lastSuccessAt: status.worker.lastSuccessAt.map { ISO8601.format($0) }
         )

@@ -8,6 +8,8 @@ struct ScrubTarget {
     /// Where the records end that are compared.
     let limit: UInt64
     let isOpen: Bool
+    /// Left after a failed fsync: it never gets a footer.
+    var isFrozen = false
     /// What the segment should hold, by its footer, its writer, or a walk.
     let contents: SegmentContents
     /// Stretches that are known to be lost, by where they start.
@@ -127,6 +129,7 @@ extension BlobVolume {
         }
         try checkHeader(&target)
         compareIndex(target, &found)
+        if target.isFrozen { noteFrozenHoles(target, &found) }
         return target
     }
 
@@ -157,10 +160,16 @@ extension BlobVolume {
         let contents = scan.footer ?? SegmentSettlement(scan, reader: reader).contents
         let end = scan.footer == nil ? min(scan.end, limit) : scan.footerStart
         var target = ScrubTarget(reader, limit: end, isOpen: false, contents: contents)
-        // A segment that was left after a failed fsync never gets a footer.
-        guard frozenEnd == nil else { return target }
+        target.isFrozen = frozenEnd != nil
+        guard !target.isFrozen else { return target }
         target.needsFooter = true
         target.note(.footer, "The footer or the trailer of the segment is damaged.", reader.location(0))
+        if scan.footer != nil {
+            // Behind the last footer that is good: what was to replace it.
+            let rest = RecordFormat.roundedUp(scan.end + SegmentTrailer.byteCount, to: reader.kind.alignment)
+            let fileEnd = RecordFormat.roundedUp(size, to: reader.kind.alignment)
+            if rest < fileEnd { target.lost.append(rest..<fileEnd) }
+        }
         for (unit, _) in target.holes where scan.footer == nil {
             found.append(
                 ScrubDamage(
@@ -174,6 +183,34 @@ extension BlobVolume {
         }
         return target
     }
+
+    /// What is lost in a segment that gets no footer, tombstones tell: whoever meets it again knows that it was dealt with.
+    /// Opening the volume needs no such word: it compares everything, and rebuilds the log, as long as there is such a hole.
+    private func noteFrozenHoles(_ target: ScrubTarget, _ found: inout [ScrubDamage]) {
+        let number = target.reader.number
+        for (unit, byteCount) in target.holes.sorted(by: { $0.key < $1.key }) {
+            let location = RecordLocation(segment: number, unit: unit)
+            let batch = neededBatch(in: number, location.offset..<location.offset + byteCount)
+            if batch == nil, state.withLock({ $0.spentHoles.contains(location) }) { continue }
+            found.append(
+                ScrubDamage(
+                    kind: batch == nil ? .header : .batch,
+                    location: batch ?? location,
+                    digest: nil,
+                    message: "Bytes that are no record, in a segment that was left after an error.",
+                    remedy: batch == nil ? .compare : .rebuildLog
+                )
+            )
+            do throws(VolumeError) {
+                try bury([.init(digest: .zero, location: location)], byteCount: 0)
+                noteSpent(location)
+            } catch {
+                // The next walk meets it again.
+            }
+        }
+    }
+
+    private func noteSpent(_ hole: RecordLocation) { state.withLock { _ = $0.spentHoles.insert(hole) } }
 
     private func fileSize(_ reader: SegmentReader) throws(VolumeError) -> UInt64 {
         do throws(DiskError) {
@@ -279,6 +316,7 @@ extension BlobVolume {
                 do throws(VolumeError) {
                     let name = Digest(words: (fingerprint, 0, 0, 0))
                     try bury([.init(digest: name, location: location)], byteCount: 0)
+                    if target.isFrozen { noteSpent(location) }
                 } catch {
                     // It stays in the index, and the next walk meets it again.
                 }
@@ -430,16 +468,20 @@ extension BlobVolume {
         var contents = try reader.footer(fileByteCount: size) ?? target.contents
         let known = Set(contents.chain.lazy.filter { $0.kind == .hole }.map(\.unit))
         let named = Set(contents.entries.map(\.unit))
+        var lost = target.lost
         for item in scan.items where item.isBad {
             let unit = reader.location(item.start).unit
             if known.contains(unit) || named.contains(unit) { continue }
-            contents.chain.append(.hole(unit: unit, byteCount: item.end - item.start))
+            let end = Self.holeEnd(of: item, before: start)
+            contents.chain.append(.hole(unit: unit, byteCount: end - item.start))
+            lost.append(item.start..<end)
         }
         for range in target.lost {
             let unit = reader.location(range.lowerBound).unit
             if contents.chain.contains(where: { $0.kind == .hole && $0.unit == unit }) { continue }
             contents.chain.append(.hole(unit: unit, byteCount: range.upperBound - range.lowerBound))
         }
+        leaveOutBatches(in: lost, of: reader.number, &contents)
         contents.chain.sort { $0.unit < $1.unit }
         let footer = contents.encodeFooter()
         var records = GroupWriter(
@@ -470,6 +512,27 @@ extension BlobVolume {
         state.withLock { state in
             guard state.segments[reader.number] != nil else { return }
             state.segments[reader.number]?.fileByteCount = trailerOffset + SegmentTrailer.byteCount
+        }
+    }
+
+    /// Where a stretch ends that is no record: with a footer goes its trailer.
+    private static func holeEnd(of item: SegmentScan.Item, before limit: UInt64) -> UInt64 {
+        guard case .damagedFooter = item.content else { return item.end }
+        return max(item.end, min(item.end + SegmentTrailer.byteCount, limit))
+    }
+
+    /// A batch that the log still needs and that is lost stands in the footer no more: whoever opens the volume before
+    /// the log was rebuilt would count on it, and no walk would look at its place again. What is spent stays, because
+    /// it tells of what was written behind it.
+    private func leaveOutBatches(
+        in lost: [Range<UInt64>],
+        of segment: UInt32,
+        _ contents: inout SegmentContents
+    ) {
+        contents.chain.removeAll { event in
+            let place = RecordLocation(segment: segment, unit: event.unit).offset
+            guard event.kind == .batch, lost.contains(where: { $0.contains(place) }) else { return false }
+            return neededBatch(in: segment, place..<place + 1) != nil
         }
     }
 

@@ -54,6 +54,8 @@ package final class BlobVolume: Sendable {
         /// See `VolumeMemory.attestedTail`.
         var attestedTail: LogPosition?
         var payloadByteCount: UInt64 = 0
+        /// Stretches of segments without a footer that are no record and were dealt with: tombstones name them.
+        var spentHoles: Set<RecordLocation> = []
         var failure: VolumeError?
         var isClosed = false
 
@@ -228,12 +230,22 @@ package final class BlobVolume: Sendable {
     }
 
     /// The log was brought up to date from its peers after damage: it may vote again.
+    /// - Throws: `.corrupt` when it has lost more since it was looked at, and has not got that back.
     package func noteLogRebuilt() throws(VolumeError) {
         try writer.withLock { writer throws(VolumeError) in
             try checkUsable()
-            state.withLock { state in
+            let isWhole = state.withLock { state in
+                guard state.chain.cutTail == nil else { return false }
                 state.isLogDamaged = false
                 state.attestedTail = nil
+                return true
+            }
+            guard isWhole else {
+                throw VolumeError(
+                    .corrupt,
+                    "The log lost another batch while it was rebuilt; it is rebuilt once more.",
+                    path: disk.label
+                )
             }
             try writeIdentity(&writer)
         }

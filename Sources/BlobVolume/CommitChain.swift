@@ -23,6 +23,8 @@ struct CommitChain: Sendable {
     /// Where the log ended when it was written last, whether what leads there can still be read or not. Nil when
     /// records behind it are lost: one of them may have been a batch.
     private(set) var writtenTail: LogPosition?
+    /// Where the log ended before it was cut at a batch that was found to be lost; nil when it has got there again.
+    private(set) var cutTail: LogPosition?
 
     var tail: LogPosition { entries.last?.position ?? base }
     var isDamaged: Bool { isUncertain || lost != nil }
@@ -46,6 +48,7 @@ struct CommitChain: Sendable {
         entries.append(Entry(position: position, location: location))
         isUncertain = false
         if let latest = lost, !latest.isLater(than: position) { lost = nil }
+        if let latest = cutTail, !latest.isLater(than: position) { cutTail = nil }
         return true
     }
 
@@ -87,6 +90,7 @@ struct CommitChain: Sendable {
     mutating func cut(at location: RecordLocation) -> Bool {
         guard let index = entries.firstIndex(where: { $0.location == location }) else { return false }
         noteUnreachable(tail)
+        if cutTail.map({ tail.isLater(than: $0) }) ?? true { cutTail = tail }
         entries.removeSubrange(index...)
         return true
     }

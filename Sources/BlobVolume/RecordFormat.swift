@@ -54,7 +54,8 @@ internal import StoreModel
 //
 // Payloads by type: payload: the bytes. commitBatch: the batch (CommitBatch.swift), section. mark: section.
 // tombstone: digest (32), segment (4), offset / 64 (4): the record there is dead. tombstones: the same, 1 to 8,192 times
-// (written since volume format 2; a program that does not know it refuses the record by its type). logReset and logTrim:
+// (written since volume format 2; a program that does not know it refuses the record by its type). A digest of zeros stands
+// for bytes that are no record, in a segment that gets no footer: they were dealt with. logReset and logTrim:
 // epoch (8), sequence (8), hash (32), section. footer: SegmentFooter.swift.
 //
 // Space of dead records is given back in sealed segments only, after their tombstones are durable: whole pages of the

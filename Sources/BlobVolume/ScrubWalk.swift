@@ -126,10 +126,7 @@ struct ScrubWalk: ~Copyable {
         case .valid(let header) where offset + header.recordByteCount(reader.kind) <= boundary:
             recordCount += 1
             let end = offset + header.recordByteCount(reader.kind)
-            // A footer that was replaced stands in front of the one that counts, with what is left of its trailer.
-            if header.type == .footer {
-                return RecordFormat.roundedUp(end + SegmentTrailer.byteCount, to: reader.kind.alignment)
-            }
+            if header.type == .footer { return try passFooter(header, location, end, &current) }
             if let problem = try problem(header, location) {
                 noteLostRecord(problem, location, end, &current)
             } else if let bad = dirtyPadding(header, location, reader.kind) {
@@ -141,6 +138,30 @@ struct ScrubWalk: ~Copyable {
             noteLostRecord("Bytes that are no record.", location, end, &current)
             return end
         }
+    }
+
+    /// A footer that was replaced stands in front of the one that counts, with what is left of its trailer. A walk that has no
+    /// other end stops at it, so that it has to be good, or known to be none.
+    private mutating func passFooter(
+        _ header: RecordHeader,
+        _ location: RecordLocation,
+        _ recordEnd: UInt64,
+        _ current: inout ScrubTarget
+    ) throws(VolumeError) -> UInt64 {
+        let end = RecordFormat.roundedUp(
+            recordEnd + SegmentTrailer.byteCount,
+            to: current.reader.kind.alignment
+        )
+        if let problem = try problem(header, location) {
+            let range = location.offset..<min(end, current.limit)
+            // Where it is known that a footer is damaged, this is the one.
+            if current.needsFooter {
+                current.lost.append(range)
+            } else {
+                noteLostRecord(problem, location, range.upperBound, &current)
+            }
+        }
+        return end
     }
 
     private func parse(_ location: RecordLocation) throws(VolumeError) -> RecordHeader.Parsed {

@@ -97,6 +97,7 @@ struct SegmentScanner {
                 scan.footer = footer
                 scan.footerStart = offset
                 scan.end = next
+                try findLaterFooter(&scan)
                 return scan
             }
             let content =
@@ -112,6 +113,20 @@ struct SegmentScanner {
             offset = next
         }
         return scan
+    }
+
+    /// A footer that was written anew stands behind the one that it replaces and that one's trailer; it knows more.
+    private func findLaterFooter(_ scan: inout SegmentScan) throws(VolumeError) {
+        var end = scan.end
+        while true {
+            let offset = RecordFormat.roundedUp(end + SegmentTrailer.byteCount, to: reader.kind.alignment)
+            guard offset < limit, let header = try header(at: offset), header.type == .footer else { return }
+            end = offset + header.recordByteCount(reader.kind)
+            guard end <= limit, let footer = try footer(at: offset) else { continue }
+            scan.footer = footer
+            scan.footerStart = offset
+            scan.end = end
+        }
     }
 
     private func header(at offset: UInt64) throws(VolumeError) -> RecordHeader? {

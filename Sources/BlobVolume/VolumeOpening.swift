@@ -541,8 +541,10 @@ struct VolumeOpening: ~Copyable {
             }
             state.segments[segment.number] = total
         }
+        let holes = frozenHoles
         for segment in found {
             for tombstone in segment.contents.tombstones {
+                if holes.contains(tombstone.location) { state.spentHoles.insert(tombstone.location) }
                 let fingerprint = LocationIndex.fingerprint(of: tombstone.digest)
                 let number = tombstone.location.segment
                 guard state.index.remove(fingerprint, tombstone.location), let place = places[number],
@@ -565,6 +567,18 @@ struct VolumeOpening: ~Copyable {
         // Payloads that were here are gone: nothing is known to be complete until it was looked at again.
         if !report.damage.isEmpty || discardsUnsynced { state.complete = 0 }
         return state
+    }
+
+    /// What is no record in segments that were left after a failed fsync: they get no footer that tells of it.
+    private var frozenHoles: Set<RecordLocation> {
+        let frozen = Set(identityFile.memory.frozen.map(\.number))
+        var holes: Set<RecordLocation> = []
+        for segment in found where frozen.contains(segment.number) {
+            for event in segment.contents.chain where event.kind == .hole {
+                holes.insert(RecordLocation(segment: segment.number, unit: event.unit))
+            }
+        }
+        return holes
     }
 
     private func makeWriter() -> BlobVolume.Writer {

@@ -147,6 +147,8 @@ package enum BucketSettingName {
     package static let encryption = "encryption"
     package static let lifecycle = "lifecycle"
     package static let logging = "logging"
+    /// The mirrors that new versions wait for: a setting of our own, no API of S3 shows it.
+    package static let mirrorAcknowledgement = "holdfast-mirror-ack"
     package static let notification = "notification"
     /// A bucket that has it keeps its versioning enabled.
     package static let objectLock = "object-lock"

@@ -13,7 +13,7 @@ package import StoreModel
 //     offset  size  field
 //          0     1  format version, 1
 //          1     1  change: 1 made, 2 changed, 3 removed
-//          2     1  flags: 1 = took the place of another version
+//          2     1  flags: 1 = took the place of another version, 2 = queued again: it may have been tried before
 //          3     8  number of the bucket
 //         11    16  version: sequence, nonce
 //         27     8  bytes of the version
@@ -97,6 +97,8 @@ package struct MirrorTask: Hashable, Sendable {
     package let replaced: VersionID?
     package let size: UInt64
     package let time: Timestamp
+    /// Whoever carries it out looks first.
+    package var isQueuedAgain = false
 
     package init(
         mirror: MirrorID,
@@ -123,7 +125,7 @@ package struct MirrorTask: Hashable, Sendable {
         var writer = ByteWriter(capacity: 128)
         writer.write(Self.format)
         writer.write(change.rawValue)
-        writer.write(UInt8(replaced == nil ? 0 : 1))
+        writer.write(UInt8((replaced == nil ? 0 : 1) | (isQueuedAgain ? 2 : 0)))
         writer.write(bucket.rawValue)
         writer.write(version.sequence)
         writer.write(version.nonce)
@@ -142,6 +144,12 @@ package struct MirrorTask: Hashable, Sendable {
         DocumentRow(space: .outbox, key: MirrorKey.pending(mirror, sequence), body: body)
     }
 
+    package var queuedAgain: MirrorTask {
+        var task = self
+        task.isQueuedAgain = true
+        return task
+    }
+
     /// - Parameter rest: what follows the task in the body.
     package init(
         mirror: MirrorID,
@@ -156,7 +164,8 @@ package struct MirrorTask: Hashable, Sendable {
                 throw ByteReader.Failure("it has format \(format); this program reads \(Self.format)")
             }
             let flags = try reader.read(UInt8.self)
-            guard flags <= 1 else { throw ByteReader.Failure("unknown flags \(flags)") }
+            guard flags <= 3 else { throw ByteReader.Failure("unknown flags \(flags)") }
+            isQueuedAgain = flags & 2 != 0
             self.mirror = mirror
             self.sequence = sequence
             self.change = change
@@ -164,7 +173,7 @@ package struct MirrorTask: Hashable, Sendable {
             version = try reader.readVersionID()
             size = try reader.read(UInt64.self)
             time = Timestamp(milliseconds: try reader.read(Int64.self))
-            replaced = flags == 1 ? try reader.readVersionID() : nil
+            replaced = flags & 1 != 0 ? try reader.readVersionID() : nil
             let name = try reader.readText()
             do throws(StoreError) {
                 bucketName = try BucketName(name)

@@ -49,6 +49,8 @@ package final class LocalStore: Sendable {
     private let settleDeadline: Duration
     private let logger: Logger
     private let maintenance: Task<Void, Never>
+    /// Mirrors at work in a store that is not served.
+    let mirrorWork = Mutex<Task<Void, Never>?>(nil)
     private let isClosed = Mutex(false)
 
     private init(
@@ -193,9 +195,14 @@ package final class LocalStore: Sendable {
         }
         guard isFirst else { return [] }
         maintenance.cancel()
+        if let work = mirrorWork.withLock({ $0 }) {
+            work.cancel()
+            _ = await value(of: work, within: .seconds(2))
+        }
         transports.shutdown()
-        // It holds the store that holds it.
+        // They hold the store that holds them.
         objects.rescue = nil
+        objects.mirrorWatch = nil
         replicator.setRescueSource(nil)
         garbage.cancel()
         await replicator.quiesce(within: .seconds(2))

@@ -117,6 +117,15 @@ package struct MirrorContentRescue: ContentRescue {
     package func holders(of version: VersionRow) async -> [String] { await rescue.holders(of: version) }
 }
 
+/// For clients that wait until mirrors have what they have put.
+private struct StoreMirrorWatch: MirrorWatch {
+    let service: MirrorService
+
+    func outlook(of version: VersionRow, in mirrors: [String]) async throws -> MirrorOutlook {
+        try await service.outlook(of: version, in: mirrors)
+    }
+}
+
 /// A restore into this store.
 package struct StoreRestoreTarget: MirrorRestoreTarget {
     private let objects: ObjectStore
@@ -201,7 +210,19 @@ extension LocalStore {
             logger: logger
         )
         objects.rescue = MirrorContentRescue(service)
+        objects.mirrorWatch = StoreMirrorWatch(service: service)
         return (service, transports)
+    }
+
+    /// Waits until the mirrors have a version, for a command that holds the store: they are worked on here meanwhile, and
+    /// until the store is closed.
+    /// - Throws: `.notMirrored`.
+    package func acknowledge(_ version: VersionRow, _ policy: MirrorAcknowledgement?) async throws {
+        guard let policy else { return }
+        mirrorWork.withLock { work in
+            if work == nil { work = Task { await mirrors.run() } }
+        }
+        try await objects.waitForMirrors(policy, of: version)
     }
 
     /// Restores from a backend that this store needn't know.

@@ -71,16 +71,19 @@ package struct MirrorAuditJob: Hashable, Sendable {
     }
 
     init(_ document: DocumentRow) throws(StoreError) {
+        if let version = document.body.first, version != Self.version {
+            throw StoreError(
+                .unsupportedFormat,
+                "The state of a mirror's audit has format \(version); this program reads \(Self.version)."
+            )
+        }
         do throws(ByteReader.Failure) {
             guard let id = MirrorKey.id(of: document.key, under: Self.prefix) else {
                 throw ByteReader.Failure("an unknown key")
             }
             mirror = id
             var reader = ByteReader(document.body)
-            let version = try reader.read(UInt8.self)
-            guard version == Self.version else {
-                throw ByteReader.Failure("it has format \(version); this program reads \(Self.version)")
-            }
+            _ = try reader.read(UInt8.self)
             guard let state = ScrubJob.State(rawValue: try reader.read(UInt8.self)) else {
                 throw ByteReader.Failure("an unknown state")
             }

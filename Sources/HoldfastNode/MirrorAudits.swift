@@ -59,6 +59,8 @@ package final class MirrorAudits: Sendable {
     private let clock: any StoreClock
     package let budget: WorkBudget
     private let state = Mutex(State())
+    /// Jobs are written one after the other, each as it is then: the last one written is the last one decided.
+    private let writing = ChunkPermits(count: 1)
     private let plan: Mutex<MirrorAuditSchedule>
 
     package init(
@@ -149,17 +151,22 @@ package final class MirrorAudits: Sendable {
 
     private func change(_ ids: [MirrorID], _ body: (inout MirrorAuditJob, Timestamp) -> Void) async throws {
         try await load()
+        guard !ids.isEmpty else { return }
         let now = clock.now()
-        let documents = state.withLock { state -> [DocumentWrite] in
-            ids.map { id in
+        state.withLock { state in
+            for id in ids {
                 var job = state.jobs[id] ?? MirrorAuditJob(id)
                 body(&job, now)
                 job.updatedAt = now
                 state.jobs[id] = job
-                return DocumentWrite(space: .job, key: job.key, body: job.body)
             }
         }
-        guard !documents.isEmpty else { return }
+        await writing.acquire()
+        defer { writing.release() }
+        let documents = ids.map { id in
+            let job = job(id)
+            return DocumentWrite(space: .job, key: job.key, body: job.body)
+        }
         try await objects.write(documents: documents)
     }
 
@@ -168,7 +175,7 @@ package final class MirrorAudits: Sendable {
     /// Runs what is to be run until the task is cancelled, and starts what is due.
     package func run() async {
         await withDiscardingTaskGroup { group in
-            var generation: UInt64?
+            var generation: (UInt64, UInt64)?
             while !Task.isCancelled {
                 if let jobs = try? await jobs() {
                     let (schedule, now) = (schedule, clock.now())
@@ -180,9 +187,11 @@ package final class MirrorAudits: Sendable {
                         group.addTask { await self.run(row, isAlone: false) }
                     }
                 }
-                let outbox = objects.documentGeneration(of: .outbox)
-                if outbox != generation {
-                    generation = outbox
+                let found = (
+                    objects.documentGeneration(of: .outbox), objects.documentGeneration(of: .setting)
+                )
+                if found != generation ?? (.max, .max) {
+                    generation = found
                     try? await noteFailures()
                 }
                 do { try await clock.sleep(for: .seconds(1)) } catch { break }
@@ -367,10 +376,20 @@ package final class MirrorAudits: Sendable {
         }
     }
 
+    /// What was found of mirrors that are gone can't be put right any more.
+    private func closeWhatIsNobodys(besides names: Set<String>) {
+        for var finding in ledger.openOfMirrors() where finding.mirror.map({ !names.contains($0) }) ?? false {
+            finding.outcome = .failed("the mirror was removed")
+            ledger.note(finding)
+        }
+    }
+
     /// What was given up stands in the ledger as long as it is.
     package func noteFailures() async throws {
         try await load()
-        for row in try await service.directory.mirrors() {
+        let rows = try await service.directory.mirrors()
+        closeWhatIsNobodys(besides: Set(rows.map(\.name.description)))
+        for row in rows {
             let letters = try await service.directory.deadLetters(row, limit: Self.letterCountMax)
             var open: [String: Finding] = [:]
             for found in ledger.open(ofMirror: row.name.description) where found.finding.foundBy == .mirroring

@@ -65,6 +65,20 @@ extension LocalStore {
                     "A mirror was put into force as the configuration declares it.",
                     metadata: ["mirror": "\(mirror.name)", "change": "\(declaration)"]
                 )
+            } catch let error as StoreError where error.code == .masterKeyUnavailable {
+                // Everything else works without the key; so does the server.
+                mirrors.note(
+                    UnusableMirror(
+                        name: mirror.name,
+                        settings: mirror.settings,
+                        rules: mirror.rules,
+                        reason: error.message
+                    )
+                )
+                logger.error(
+                    "A declared mirror can't be used without the master key.",
+                    metadata: ["mirror": "\(mirror.name)", "reason": "\(error.message)"]
+                )
             } catch let error as StoreError {
                 throw StoreError(error.code, "\(mirror.place): \(error.message)", advice: error.advice)
             }

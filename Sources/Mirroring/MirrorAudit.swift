@@ -170,7 +170,8 @@ package struct MirrorAudit: Sendable {
         _ left: inout Int,
         _ report: inout MirrorAuditReport
     ) async throws -> MirrorPosition? {
-        let place = row.settings.prefix + bucket.name.description + "/"
+        let place = place(of: bucket)
+        let pending = PendingKeys(store, row.id, bucket.id)
         var ours = StoreKeys(store, bucket, prefix: scope.prefix, after: start)
         var theirs = BackendKeys(
             backend,
@@ -198,6 +199,7 @@ package struct MirrorAudit: Sendable {
                 order == .mineFirst ? [] : other?.entries ?? [],
                 bucket,
                 keepsVersions,
+                pending,
                 &report
             )
             reached = MirrorPosition(bucket: bucket.name, key: Array(key.utf8.dropFirst(place.utf8.count)))
@@ -229,12 +231,13 @@ package struct MirrorAudit: Sendable {
         _ entries: [MirrorListed],
         _ bucket: BucketRow,
         _ keepsVersions: Bool,
+        _ pending: PendingKeys,
         _ report: inout MirrorAuditReport
     ) async throws {
-        var found = try await evaluate(key, rows, entries, bucket, keepsVersions)
+        var found = try await evaluate(key, rows, entries, bucket, keepsVersions, pending)
         if !found.differences.isEmpty {
             let requestCount = found.requestCount
-            found = try await again(key, bucket, keepsVersions)
+            found = try await again(key, bucket, keepsVersions, pending)
             found.requestCount += requestCount + 1
         }
         report.checkedCount += found.checkedCount
@@ -253,19 +256,28 @@ package struct MirrorAudit: Sendable {
         let found = try await again(
             row.settings.key(bucket.name, key),
             bucket,
-            try await backend.keepsVersions()
+            try await backend.keepsVersions(),
+            PendingKeys(store, row.id, bucket.id)
         )
         return found.differences
     }
 
-    private func again(_ key: String, _ bucket: BucketRow, _ keepsVersions: Bool) async throws -> KeyReport {
-        let place = row.settings.prefix + bucket.name.description + "/"
+    /// In front of the bucket's keys in the backend.
+    private func place(of bucket: BucketRow) -> String { row.settings.prefix + bucket.name.description + "/" }
+
+    private func again(
+        _ key: String,
+        _ bucket: BucketRow,
+        _ keepsVersions: Bool,
+        _ pending: PendingKeys
+    ) async throws -> KeyReport {
+        let place = place(of: bucket)
         let name = Array(key.utf8.dropFirst(place.utf8.count))
         var theirs = BackendKeys(backend, prefix: key, keepsVersions)
         let entries = try await theirs.next().flatMap { $0.key == key ? $0.entries : nil } ?? []
         var ours = StoreKeys(store, bucket, prefix: name, after: nil)
         let rows = try await ours.next().flatMap { $0.key.bytes == name ? $0.rows : nil } ?? []
-        return try await evaluate(key, rows, entries, bucket, keepsVersions)
+        return try await evaluate(key, rows, entries, bucket, keepsVersions, pending)
     }
 
     private func evaluate(
@@ -273,7 +285,8 @@ package struct MirrorAudit: Sendable {
         _ rows: [VersionRow],
         _ entries: [MirrorListed],
         _ bucket: BucketRow,
-        _ keepsVersions: Bool
+        _ keepsVersions: Bool,
+        _ pending: PendingKeys
     ) async throws -> KeyReport {
         var found = KeyReport()
         var rest = entries
@@ -316,7 +329,7 @@ package struct MirrorAudit: Sendable {
         }
         guard !rest.isEmpty else { return found }
         // What waits to be removed is not extra.
-        let isWaiting = try await hasPending(key, bucket)
+        let isWaiting = try await pending.contains(Array(key.utf8.dropFirst(place(of: bucket).utf8.count)))
         for entry in rest {
             found.differences.append(
                 MirrorDifference(
@@ -375,20 +388,6 @@ package struct MirrorAudit: Sendable {
         let id = row.id
         let standing = try await store.read { try MirrorStanding(of: version, in: id, $0) }
         return standing == .mirrored ? nil : standing
-    }
-
-    private func hasPending(_ key: String, _ bucket: BucketRow) async throws -> Bool {
-        let prefix = MirrorKey.under(MirrorKey.pendingPrefix, row.id)
-        let settings = row.settings
-        return try await store.read { reader in
-            var found = false
-            try reader.forEachDocument(.outbox, prefix: prefix) { document in
-                let task = try MirrorTask(document)
-                found = task.bucket == bucket.id && settings.key(bucket.name, task.key) == key
-                return !found
-            }
-            return found
-        }
     }
 }
 

@@ -166,13 +166,36 @@ package struct MirrorDirectory: Sendable {
     }
 
     /// Removes a mirror and what waits for it. What is in the backend stays.
+    /// - Throws: `.conflict` while a bucket waits for the mirror: nothing put there would ever be acknowledged.
     package func remove(_ name: MirrorName) async throws {
         let row = try await mirror(name)
+        if let bucket = try await bucketThatWaits(for: name) {
+            throw StoreError(
+                .conflict,
+                "The bucket \(quoted(bucket)) waits for the mirror \(quoted(name.description)) with every write.",
+                advice: "First: holdfast mirror ack \(bucket) --off"
+            )
+        }
         try await store.write([
             DocumentWrite(space: .setting, key: row.key, expectation: .equals(row.body), body: nil),
             DocumentWrite(space: .setting, key: MirrorKey.route(row.id), body: nil),
         ])
         try await sweep()
+    }
+
+    private func bucketThatWaits(for name: MirrorName) async throws -> String? {
+        try await store.read { reader in
+            for bucket in try reader.buckets() {
+                let key = BucketSettingKey.key(bucket.id, BucketSettingName.mirrorAcknowledgement)
+                guard let document = try reader.document(.bucketSetting, key),
+                    // What can't be read names nobody.
+                    let policy = try? MirrorAcknowledgement(body: document.body),
+                    policy.mirrors.contains(name.description)
+                else { continue }
+                return bucket.name.description
+            }
+            return nil
+        }
     }
 
     /// Removes what mirrors that are gone have left. Removing is done in small steps; a crash may come in between.
@@ -245,7 +268,7 @@ package struct MirrorDirectory: Sendable {
                     continue
                 }
                 queued += 1
-                let task = letter.task.pendingRow
+                let task = letter.task.queuedAgain.pendingRow
                 writes.append(
                     DocumentWrite(
                         space: .outbox,

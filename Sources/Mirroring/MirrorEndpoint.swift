@@ -27,6 +27,14 @@ package struct MirrorEndpoint: Hashable, Sendable, CustomStringConvertible {
                 advice: "Give https://HOST or http://HOST:PORT."
             )
         }
+        // Before anything else, as everything else shows the text.
+        guard !text.contains("@") else {
+            throw StoreError(
+                .invalidArgument,
+                "The endpoint holds credentials, which go into a file.",
+                advice: "Give https://HOST or http://HOST:PORT."
+            )
+        }
         let lowered = text.lowercased()
         var rest: Substring
         if lowered.hasPrefix("https://") {
@@ -39,13 +47,6 @@ package struct MirrorEndpoint: Hashable, Sendable, CustomStringConvertible {
             throw refuse("is neither http:// nor https://")
         }
         if rest.hasSuffix("/") { rest = rest.dropLast() }
-        guard !rest.contains("@") else {
-            throw StoreError(
-                .invalidArgument,
-                "The endpoint holds credentials, which go into a file.",
-                advice: "Give https://HOST or http://HOST:PORT."
-            )
-        }
         guard rest.utf8.allSatisfy({ (0x21...0x7E).contains($0) }),
             !rest.contains(where: { "/?#\\%".contains($0) })
         else { throw refuse("holds more than a host and a port") }

@@ -12,8 +12,8 @@ internal import Synchronization
 ///
 /// 1. The holder's name stands in one document, the time of its last renewal in another: what the holder writes expects
 ///    the first to be its own (`proof`), so one that lost its lease can change nothing any more.
-/// 2. Another worker takes it when it has seen both unchanged for `duration` by its own monotonic clock. Wall clocks, which
-///    jump and differ, decide nothing.
+/// 2. Another worker takes it when it has seen both unchanged for `duration` by its own monotonic clock: from the end of the
+///    first look to the beginning of the last one. Wall clocks, which jump and differ, decide nothing.
 /// 3. The holder sends no request later than `duration` after it began its last renewal, by its own monotonic clock
 ///    (`isValid`): a worker that wakes up late does not send either. What it had sent before may still arrive.
 /// 4. A worker that knows that it is alone (`isAlone`: its process holds the store's lock) takes it at once.
@@ -62,13 +62,17 @@ package final class MirrorLease: Sendable {
     }
 
     /// Takes the lease, or makes it longer.
-    /// - Parameter isHeld: the caller believes that it holds it. If somebody else has had it meanwhile it is lost, free or
-    ///   not: what was known under it is void.
+    /// - Parameters:
+    ///   - monotonic: before the call.
+    ///   - later: the same clock, asked when the documents were read.
+    ///   - isHeld: the caller believes that it holds it. If somebody else has had it meanwhile it is lost, free or not:
+    ///     what was known under it is void.
     /// - Returns: whether it is held now.
     package func take(
         _ store: any MirrorStore,
         now: Timestamp,
         monotonic: UInt64,
+        later: () -> UInt64,
         isHeld: Bool = false
     ) async throws -> Bool {
         let (key, timeKey) = (key, timeKey)
@@ -80,7 +84,7 @@ package final class MirrorLease: Sendable {
             state.withLock { $0.heldUntil = 0 }
             return false
         }
-        guard isOwn || isAlone || mayTake(old, time, monotonic) else { return false }
+        guard isOwn || isAlone || mayTake(old, time, monotonic, later()) else { return false }
         var writer = ByteWriter(capacity: 9)
         writer.write(Self.format)
         writer.write(nextTime(now))
@@ -116,15 +120,17 @@ package final class MirrorLease: Sendable {
         _ = try? await store.write([write])
     }
 
-    private func mayTake(_ old: [UInt8]?, _ time: [UInt8]?, _ monotonic: UInt64) -> Bool {
+    /// - Parameter end: when the documents had been read.
+    private func mayTake(_ old: [UInt8]?, _ time: [UInt8]?, _ monotonic: UInt64, _ end: UInt64) -> Bool {
         guard old != nil else { return true }
         return state.withLock { state in
             state.heldUntil = 0
             guard state.seen == [old, time] else {
-                (state.seen, state.seenAt) = ([old, time], monotonic)
+                (state.seen, state.seenAt) = ([old, time], end)
                 return false
             }
-            return monotonic &- state.seenAt >= Self.duration.nanoseconds
+            // A look that ended after this one began may have come later.
+            return monotonic > state.seenAt && monotonic - state.seenAt >= Self.duration.nanoseconds
         }
     }
 

@@ -19,9 +19,8 @@ extension MirrorLoop {
     /// Versions of one key that are put ahead at a time, and of all keys.
     private static let aheadPerKeyMax = 64
     private static let aheadCountMax = 128
-    /// Versions of a key that are looked at.
-    private static let walkCountMax = 4096
     private static let clearKeyCountMax = 1 << 16
+    private static let blockedKeyCountMax = 1 << 16
 
     mutating func readTasks(_ setup: Setup, _ keepsVersions: Bool) async throws {
         if window.rescanCount != rescans {
@@ -64,7 +63,7 @@ extension MirrorLoop {
         guard let sequence = blockedFrom, backfill?.isDone != false, window.count(of: .before) == 0 else {
             return
         }
-        blockedFrom = nil
+        (blockedFrom, blockedKeys) = (nil, [])
         newScan = Scan()
         window.rescan(from: sequence)
     }
@@ -75,6 +74,7 @@ extension MirrorLoop {
         let limit = min(worker.limits.pageSize, window.room(.new))
         guard limit > 0 else { return }
         let (boundary, isFilled, id) = (window.boundary, backfill?.isDone != false, worker.id)
+        let walkCountMax = worker.limits.keyWalk
         let known = KnownKeys(window: window, clear: clearKeys, aheadUpTo: aheadUpTo)
         let (page, ahead) = try await worker.store.read { reader in
             let page = try reader.documents(.outbox, prefix: prefix, from: from, limit: limit).map {
@@ -94,6 +94,7 @@ extension MirrorLoop {
                     boundary,
                     setup.route,
                     id,
+                    walkCountMax,
                     reader
                 )
             }
@@ -119,6 +120,10 @@ extension MirrorLoop {
         var begun: Set<TaskWindow.Name> = []
         for task in page {
             let name = TaskWindow.Name(task)
+            guard !isBlocked(name) else {
+                block(task)
+                continue
+            }
             switch ahead[name] ?? .nothing {
             case .nothing:
                 if ahead[name] != nil { noteClear(name) }
@@ -136,12 +141,21 @@ extension MirrorLoop {
                 } else {
                     window.leaveOut(task)
                 }
-            case .tooMany:
-                blockedFrom = min(blockedFrom ?? .max, task.sequence)
-                window.skip(task)
+            case .tooMany: block(task)
             }
         }
         return true
+    }
+
+    /// Where there are more keys than can be kept, everything that is new waits: order counts more.
+    private func isBlocked(_ name: TaskWindow.Name) -> Bool {
+        blockedKeys.contains(name) || blockedKeys.count >= Self.blockedKeyCountMax
+    }
+
+    private mutating func block(_ task: MirrorTask) {
+        blockedFrom = min(blockedFrom ?? .max, task.sequence)
+        if blockedKeys.count < Self.blockedKeyCountMax { blockedKeys.insert(TaskWindow.Name(task)) }
+        window.skip(task)
     }
 
     private mutating func noteClear(_ name: TaskWindow.Name) {
@@ -154,7 +168,7 @@ extension MirrorLoop {
         var added: [MirrorTask] = []
         var begun: Set<TaskWindow.Name> = []
         var aheadCount = 0
-        for task in page {
+        for task in page where !isBlocked(TaskWindow.Name(task)) {
             let name = TaskWindow.Name(task)
             guard case .tasks(let tasks, let isQueued, _) = ahead[name], begun.insert(name).inserted else {
                 continue
@@ -176,13 +190,15 @@ extension MirrorLoop {
         _ boundary: UInt64,
         _ route: MirrorRoute,
         _ id: MirrorID,
+        _ walkCountMax: Int,
         _ reader: any CatalogReader
     ) throws -> Ahead {
         var found: [MirrorTask] = []
         var before = VersionID(sequence: boundary, nonce: 0)
         var count = 0
+        let limit = min(walkCountMax, 256)
         while true {
-            let page = try reader.log(bucket: task.bucket, key: task.key, before: before, limit: 256)
+            let page = try reader.log(bucket: task.bucket, key: task.key, before: before, limit: limit)
             for row in page where row.id.sequence > sequence {
                 guard route.matches(bucket: task.bucketName, row: row),
                     try reader.document(.outbox, MirrorKey.mirrored(id, row.id)) == nil,
@@ -191,7 +207,7 @@ extension MirrorLoop {
                 found.append(Self.task(before: row, task.bucketName, id))
             }
             count += page.count
-            guard page.count == 256, let last = page.last else { break }
+            guard page.count == limit, let last = page.last else { break }
             guard count < walkCountMax else { return .tooMany }
             before = last.id
         }

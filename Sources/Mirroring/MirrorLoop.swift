@@ -70,8 +70,10 @@ struct MirrorLoop {
     var clearKeys: Set<TaskWindow.Name> = []
     /// Up to where versions from before were put ahead of a new task of their key.
     var aheadUpTo: [TaskWindow.Name: UInt64] = [:]
-    /// The first new task that waits for the back-fill to be done.
+    /// The first new task that waits for the back-fill to be done, and the keys of all that do: what comes later of these
+    /// waits as well, whatever the back-fill has come to since.
     var blockedFrom: UInt64?
+    var blockedKeys: Set<TaskWindow.Name> = []
     var mayReadAgain = true
     var nudges: UInt64 = 0
     var lastProgress: UInt64
@@ -220,7 +222,16 @@ struct MirrorLoop {
         let time = now
         let lease = worker.lease
         let wall = worker.clock.now()
-        guard try await lease.take(worker.store, now: wall, monotonic: time, isHeld: hasLease) else {
+        let clock = worker.clock
+        guard
+            try await lease.take(
+                worker.store,
+                now: wall,
+                monotonic: time,
+                later: { clock.monotonicNanoseconds() },
+                isHeld: hasLease
+            )
+        else {
             (hasLease, renewAt) = (false, time &+ 1_000_000_000)
             return false
         }
@@ -237,7 +248,7 @@ struct MirrorLoop {
         }
         window = TaskWindow(countMax: worker.limits.window, boundary: backfill?.end ?? 0)
         (attempts, failing, clearKeys, aheadUpTo) = ([:], [], [], [:])
-        (newScan, beforeScan, blockedFrom) = (Scan(), Scan(), nil)
+        (newScan, beforeScan, blockedFrom, blockedKeys) = (Scan(), Scan(), nil, [])
         try await readHeldKeys()
         (doubtfulBelow, doubtfulBeforeBelow) = (0, 0)
         try await noteDoubt()
@@ -358,7 +369,8 @@ struct MirrorLoop {
         while running.count < concurrency, let task = window.next(at: now, beforeMax: beforeMax) {
             running.insert(task.sequence)
             let doubtfulBelow = task.sequence < window.boundary ? doubtfulBeforeBelow : doubtfulBelow
-            let isDoubtful = task.sequence < doubtfulBelow || attempts[task.sequence] != nil
+            let isDoubtful =
+                task.isQueuedAgain || task.sequence < doubtfulBelow || attempts[task.sequence] != nil
             if attempts[task.sequence] == nil {
                 attempts[task.sequence] = Attempts(
                     tasksBefore: taskSuccessCount,

@@ -5,6 +5,7 @@ extension MirrorDirectory {
     /// Queues a version again that a mirror should have and hasn't, or has with other bytes.
     ///
     /// Where the backend keeps versions a newer one of the key may be there already: the place in the history is taken then.
+    /// One that is on its way just now is noticed by the transfer (`MirrorTransfer.isOvertaken`).
     /// - Returns: false when it can't be put right by sending.
     package func requeue(
         _ version: VersionRow,
@@ -32,7 +33,7 @@ extension MirrorDirectory {
             bucketName: bucket,
             row: version,
             time: clock.now()
-        ).pendingRow
+        ).queuedAgain.pendingRow
         var writes = [DocumentWrite(space: .outbox, key: task.key, body: task.body)]
         if let noted {
             writes.append(

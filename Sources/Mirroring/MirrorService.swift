@@ -17,6 +17,8 @@ package struct MirrorStatus: Sendable {
     package let deadCount: UInt64
     /// Versions from before the mirror are not all queued yet.
     package let isFillingUp: Bool
+    /// Why nobody can work on it, whatever the backend does: its credentials can't be opened.
+    package let problem: String?
 
     /// How long what is new has waited at most.
     package func lag(at now: Timestamp) -> Double { Self.seconds(from: oldestPending, to: now) }
@@ -34,6 +36,21 @@ package struct MirrorStatus: Sendable {
     package var isUpToDate: Bool { pendingCount == 0 && deadCount == 0 && !isFillingUp }
 }
 
+/// A mirror that the configuration declares and that can't be made.
+package struct UnusableMirror: Sendable {
+    package let name: MirrorName
+    package let settings: MirrorSettings
+    package let rules: [MirrorRule]
+    package let reason: String
+
+    package init(name: MirrorName, settings: MirrorSettings, rules: [MirrorRule], reason: String) {
+        self.name = name
+        self.settings = settings
+        self.rules = rules
+        self.reason = reason
+    }
+}
+
 /// The workers of all mirrors: one each, started and ended as mirrors come and go.
 package final class MirrorService: Sendable {
     package let directory: MirrorDirectory
@@ -42,6 +59,7 @@ package final class MirrorService: Sendable {
     private let isAlone: Bool
     private let logger: Logger
     private let workers = Mutex<[MirrorID: MirrorWorker]>([:])
+    private let refused = Mutex<[UnusableMirror]>([])
 
     /// - Parameter isAlone: whether no other process can work on these mirrors: the store is locked.
     package init(
@@ -116,10 +134,19 @@ package final class MirrorService: Sendable {
         }
     }
 
-    private func worker(_ id: MirrorID) -> MirrorWorker? { workers.withLock { $0[id] } }
+    func worker(_ id: MirrorID) -> MirrorWorker? { workers.withLock { $0[id] } }
 
     /// Tasks were put in between, or something has changed out there.
     package func nudge(_ id: MirrorID) { worker(id)?.nudge() }
+
+    /// Keeps a declared mirror that can't be made, so that a status shows it.
+    package func note(_ mirror: UnusableMirror) { refused.withLock { $0.append(mirror) } }
+
+    /// Declared mirrors that couldn't be made, as far as nobody has made them since.
+    package func unusable() async throws -> [UnusableMirror] {
+        let known = Set(try await directory.mirrors().map(\.name))
+        return refused.withLock { $0.filter { !known.contains($0.name) } }
+    }
 
     // MARK: Status
 
@@ -150,8 +177,18 @@ package final class MirrorService: Sendable {
             oldestPending: total.oldest,
             beforeCount: total.beforeCount,
             deadCount: dead,
-            isFillingUp: backfill?.isDone == false
+            isFillingUp: backfill?.isDone == false,
+            problem: problem(of: row)
         )
+    }
+
+    private func problem(of row: MirrorRow) -> String? {
+        do {
+            _ = try directory.credentials(of: row)
+            return nil
+        } catch {
+            return (error as? StoreError)?.message ?? "\(error)"
+        }
     }
 
     private func deadCount(_ id: MirrorID) async throws -> UInt64 {

@@ -21,9 +21,11 @@ struct MirrorOutcome: Sendable {
 ///    version once. Whoever can't rule out an earlier attempt (`isDoubtful`) looks before sending.
 /// 2. Nothing counts as sent before the backend's answer was compared with what was sent.
 /// 3. Where the backend keeps versions, its history becomes that of the store: versions in order, delete markers,
-///    removals by id. Where it doesn't, it has the newest version, or nothing.
+///    removals by id. What would come behind a newer version is refused. Where it doesn't, it has the newest version, or
+///    nothing.
 struct MirrorTransfer: Sendable {
     static let partsInFlightMax = 4
+    private static let newerPageSize = 128
 
     let store: any MirrorStore
     let backend: any MirrorBackend
@@ -71,6 +73,13 @@ struct MirrorTransfer: Sendable {
         }
         let isNoted = try await store.document(.outbox, MirrorKey.mirrored(id, row.id)) != nil
         guard route.matches(bucket: task.bucketName, row: row), !isNoted else { return MirrorOutcome() }
+        if isDoubtful, try await isOvertaken(row, task) {
+            throw MirrorRefusal(
+                message:
+                    "A newer version of the key is in the mirror already: sent now, this one would become "
+                    + "the newest there."
+            )
+        }
         if row.isDeleteMarker { return try await addMarker(row, task, key, isDoubtful) }
         if isDoubtful, let landed = try await landed(row, key) {
             return MirrorOutcome(writes: [note(row.id, landed.versionID)])
@@ -184,6 +193,24 @@ struct MirrorTransfer: Sendable {
     }
 
     // MARK: Looking
+
+    /// Whether the backend has a newer version of the key. Of tasks in their order it never has; one that was queued again
+    /// behind a version on its way comes too late.
+    private func isOvertaken(_ row: VersionRow, _ task: MirrorTask) async throws -> Bool {
+        let (id, limit) = (id, Self.newerPageSize)
+        return try await store.read { reader in
+            var before: VersionID?
+            while true {
+                let page = try reader.log(bucket: task.bucket, key: task.key, before: before, limit: limit)
+                for newer in page {
+                    guard newer.id > row.id else { return false }
+                    if try reader.document(.outbox, MirrorKey.mirrored(id, newer.id)) != nil { return true }
+                }
+                guard page.count == limit, let last = page.last else { return false }
+                before = last.id
+            }
+        }
+    }
 
     /// The object that an earlier attempt has left, if it is whole. One that isn't is removed where it would stay.
     private func landed(_ row: VersionRow, _ key: String) async throws -> MirrorHead? {

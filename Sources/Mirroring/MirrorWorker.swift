@@ -13,6 +13,9 @@ package struct MirrorWorkerLimits: Sendable {
     package var window = 4096
     package var pageSize = 512
     package var backfillPageSize = 256
+    /// Versions of one key that are looked at for those that a new one has to wait for; with more of them it waits for
+    /// the whole back-fill.
+    package var keyWalk = 4096
     /// Failures of one task, while the backend does other tasks, after which it is given up.
     package var attemptCountMax = 8
     package var backoff = Backoff()

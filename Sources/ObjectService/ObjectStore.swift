@@ -18,6 +18,7 @@ package final class ObjectStore: Sendable {
     let readAhead: SharedAllowance
     let mirrorRoutes = MirrorRoutes()
     private let rescueSource = Mutex<(any ContentRescue)?>(nil)
+    private let watch = Mutex<(any MirrorWatch)?>(nil)
 
     package init(
         storage: any ReplicatedStorage,
@@ -39,6 +40,12 @@ package final class ObjectStore: Sendable {
     package var rescue: (any ContentRescue)? {
         get { rescueSource.withLock { $0 } }
         set { rescueSource.withLock { $0 = newValue } }
+    }
+
+    /// Who knows whether mirrors have a version; nil: nobody.
+    package var mirrorWatch: (any MirrorWatch)? {
+        get { watch.withLock { $0 } }
+        set { watch.withLock { $0 = newValue } }
     }
 
     package func status() async throws -> StorageStatus { try await storage.status() }

@@ -21,6 +21,10 @@ package struct PutRequest: Sendable {
     package var otherChecksums: [NamedValue]
     /// Names this attempt and its retries; nil: a new one.
     package var operation: OperationID?
+    /// The mirrors that the caller waits for afterwards: a put that is repeated gives the version that it made.
+    package var acknowledgement: MirrorAcknowledgement?
+    /// Until when the version is locked was said by the bucket and not by the client.
+    package var retentionIsDefault = false
 
     package init(
         bucket: BucketName,
@@ -83,6 +87,7 @@ extension ObjectStore {
         }
         try Task.checkCancellation()
         var attributes = request.attributes
+        let sha256 = stored.content.checksums.sha256
         attributes.encryption = sealing?.note(&stored.content, storedSize: stored.storedSize)
         var content = stored.content
         content.checksums.others += request.otherChecksums
@@ -95,6 +100,11 @@ extension ObjectStore {
             attributes: attributes,
             conditions: request.conditions
         )
+        if request.acknowledgement != nil,
+            let known = try await versionToWaitFor(request, command, sha256: sha256)
+        {
+            return known
+        }
         let operation = request.operation ?? newOperation()
         return try await commit(
             .putObject(command),

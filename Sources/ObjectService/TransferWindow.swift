@@ -22,7 +22,7 @@ package final class ChunkPermits: Sendable {
 
     package var freeCount: Int { state.withLock { $0.free } }
 
-    func acquire() async {
+    package func acquire() async {
         if state.withLock({ Self.take(&$0) }) { return }
         await withCheckedContinuation { continuation in
             let isTaken = state.withLock { state in
@@ -34,7 +34,7 @@ package final class ChunkPermits: Sendable {
         }
     }
 
-    func release() {
+    package func release() {
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
             guard state.served < state.waiters.count else {
                 state.free += 1

@@ -132,9 +132,7 @@ extension CommitLogMachine {
     private func baseSource(for target: Volume) -> Volume? {
         best { candidate, candidateDurable in
             candidate.id != target.id && candidateDurable >= foundSequence
-                && startingBase(from: candidate).sequence > (target.durable ?? 0)
-                || candidate.id != target.id
-                    && candidateDurable >= foundSequence && target.durable == nil
+                && target.durable.map { startingBase(from: candidate).sequence > $0 } ?? true
         }
     }
 

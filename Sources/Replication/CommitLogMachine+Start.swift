@@ -29,7 +29,9 @@ extension CommitLogMachine {
 
     func index(of volume: VolumeID) -> Int? { volumes.firstIndex { $0.id == volume } }
 
-    mutating func take(_ report: VolumeLogReport) {
+    mutating func take(_ given: VolumeLogReport) {
+        let refusal = weaknesses.isEmpty ? given.impossibility(in: quorum) : nil
+        let report = refusal.map { .refused(given.volume, because: $0) } ?? given
         var incarnation: UInt64 = 1
         var fault = report.fault
         if !weaknesses.isDisjoint(with: [.noPromise, .trustsDamaged]) { fault = nil }
@@ -42,8 +44,8 @@ extension CommitLogMachine {
         let volume = Volume(
             id: report.volume,
             incarnation: incarnation,
-            isUp: true,
-            failure: nil,
+            isUp: refusal == nil,
+            failure: refusal,
             record: report.record,
             report: report,
             fault: fault,
@@ -58,6 +60,10 @@ extension CommitLogMachine {
         )
         let place = volumes.firstIndex { $0.id > report.volume } ?? volumes.endIndex
         volumes.insert(volume, at: place)
+        guard refusal == nil else {
+            if phase == .promising { phase = .gathering }
+            return
+        }
         guard case .serving = phase else {
             // A promise that a dead writer left on fewer than a quorum: go above it.
             if phase == .promising, report.record.promise >= wantedEpoch {

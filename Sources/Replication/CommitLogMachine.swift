@@ -56,7 +56,9 @@ package import StoreModel
 ///  8. *Snapshots.* A base only moves forward, to a position of the chain that is covered by the older of two
 ///     committed generations, each held by a quorum. So what a base stands for is committed, and raising a
 ///     volume that is behind it to it takes nothing back that it acknowledged.
-///  9. *No zombies.* Every action on a volume carries its incarnation; a failure ends the incarnation, and
+///  9. *Nonsense.* A report that no volume can truthfully give (`VolumeLogReport.impossibility`) is refused as a
+///     whole: the volume counts as failed until it joins with another one.
+/// 10. *No zombies.* Every action on a volume carries its incarnation; a failure ends the incarnation, and
 ///     completions of an ended one change nothing. A failed volume counts for nothing until it joins again
 ///     with a fresh report.
 package struct CommitLogMachine: Sendable {

@@ -57,7 +57,8 @@ package struct LogOutline: Hashable, Sendable {
     package var isEmpty: Bool { runs.isEmpty }
 
     package func canAppend(_ position: LogPosition) -> Bool {
-        position.sequence == tail.sequence + 1 && position.epoch >= tail.epoch
+        position.sequence > tail.sequence && position.sequence - 1 == tail.sequence
+            && position.epoch >= tail.epoch
     }
 
     package mutating func append(_ position: LogPosition) {

@@ -14,7 +14,7 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
             case noSuchUpload, invalidPart, invalidPartOrder, entityTooSmall, objectLocked, noSuchSetting
             case invalidBucketState, payloadHashMismatch
             case accessDenied, masterKeyUnavailable, encryptionKeyMissing, encryptionKeyUnexpected
-            case noSuchAccount, noSuchAccessKey, serverUnreachable
+            case noSuchAccount, noSuchAccessKey, serverUnreachable, notMirrored
         }
 
         fileprivate let value: Value
@@ -83,6 +83,8 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
         package static let noSuchAccessKey = Code(value: .noSuchAccessKey)
         /// No answer from the server that was asked.
         package static let serverUnreachable = Code(value: .serverUnreachable)
+        /// The version is in the store; a mirror that its bucket waits for does not have it yet.
+        package static let notMirrored = Code(value: .notMirrored)
 
         package var description: String { value.rawValue }
 

@@ -70,6 +70,23 @@ extension AdminSocketClient {
         return try await get("mirrors/\(Self.escaped(name))/differences?" + items.joined(separator: "&"))
     }
 
+    private func acknowledgementPath(_ bucket: String) -> String { "mirror-ack/" + Self.escaped(bucket) }
+
+    func mirrorAcknowledgement(bucket: String) async throws -> MirrorAcknowledgementDocument {
+        try await get(acknowledgementPath(bucket))
+    }
+
+    func setMirrorAcknowledgement(
+        bucket: String,
+        _ rules: MirrorAcknowledgementRules
+    ) async throws -> MirrorAcknowledgementDocument {
+        try await post(acknowledgementPath(bucket), rules, method: "PUT")
+    }
+
+    func removeMirrorAcknowledgement(bucket: String) async throws -> MirrorAcknowledgementDocument {
+        try await call("DELETE", acknowledgementPath(bucket))
+    }
+
     func mirrorAudits() async throws -> MirrorAuditListDocument { try await get("mirror-audits") }
 
     func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?) async throws -> MirrorAuditListDocument {

@@ -19,8 +19,9 @@ package import StoreModel
 /// | 12 | partlyDone | several files or keys: some were done, some were skipped or failed |
 /// | 13 | inputOutput | a disk of the store answered with an error |
 /// | 14 | repaired | a scrub found damage and repaired all of it |
-/// | 15 | denied | the key is not known, or its account may not do that |
-/// | 16 | unreachable | no answer from the server that was asked: nothing was changed |
+/// | 15 | notMirrored | stored, but a mirror that the bucket waits for does not have it yet; it will get it |
+/// | 16 | denied | the key is not known, or its account may not do that |
+/// | 17 | unreachable | no answer from the server that was asked: nothing was changed |
 /// | 130, 143 | interrupted, terminated | stopped by SIGINT or SIGTERM; a download can be resumed |
 /// | 141 | brokenPipe | the reader of standard output went away |
 package enum ExitStatus: Int32, Sendable {
@@ -39,8 +40,9 @@ package enum ExitStatus: Int32, Sendable {
     case partlyDone = 12
     case inputOutput = 13
     case repaired = 14
-    case denied = 15
-    case unreachable = 16
+    case notMirrored = 15
+    case denied = 16
+    case unreachable = 17
     case interrupted = 130
     case brokenPipe = 141
     case terminated = 143
@@ -93,6 +95,7 @@ package enum ExitStatus: Int32, Sendable {
         .noSuchAccount: .notFound,
         .noSuchAccessKey: .notFound,
         .serverUnreachable: .unreachable,
+        .notMirrored: .notMirrored,
     ]
 
     package init(_ code: StoreError.Code) { self = Self.table[code] ?? .internalFault }

@@ -28,8 +28,8 @@ struct Holdfast: AsyncParsableCommand {
 
             Exit codes: 0 done, 1 internal fault, 2 wrong usage or name, 3 not found, 4 conflict, 5 not \
             enough replicas, 6 damaged data, 7 store in use, 8 full, 9 outcome unknown, 10 unsupported \
-            format, 11 local file, 12 partly done, 13 disk error, 14 repaired, 15 denied, 16 server not \
-            reached, 130 and 143 interrupted, 141 nobody reads the output.
+            format, 11 local file, 12 partly done, 13 disk error, 14 repaired, 15 not mirrored \
+            yet, 16 denied, 17 server not reached, 130 and 143 interrupted, 141 nobody reads the output.
 
             Completions: holdfast --generate-completion-script bash (or zsh, or fish)
             """,

@@ -1,4 +1,5 @@
 internal import CurlTransport
+internal import ObjectService
 internal import S3Client
 internal import StoreModel
 
@@ -25,6 +26,10 @@ enum RemoteErrors {
         if error.kind == .integrity { return CommandError(.damagedData, message) }
         if let code = codes[error.code] {
             return StoreError(code, message, advice: advice[error.code], cause: error)
+        }
+        // S3 has no code for it.
+        if error.message.hasPrefix(StoreError.notMirroredBeginning) {
+            return StoreError(.notMirrored, message, cause: error)
         }
         if isChange, error.mayHaveTakenEffect {
             return StoreError(.outcomeUnknown, "No answer that tells: \(message)", cause: error)

@@ -1,5 +1,6 @@
 internal import AdminGateway
 internal import BlobVolume
+internal import Catalog
 internal import Foundation
 internal import HoldfastNode
 internal import Logging
@@ -57,6 +58,10 @@ final class StoreAssembly: Sendable {
     var replication: ReplicatorStatus { store.replicator.replicatorStatus() }
 
     var mirrors: MirrorService { store.mirrors }
+
+    func acknowledge(_ version: VersionRow, _ policy: MirrorAcknowledgement?) async throws {
+        try await store.acknowledge(version, policy)
+    }
 
     func restore(
         from settings: MirrorSettings,

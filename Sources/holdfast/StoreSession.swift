@@ -78,20 +78,20 @@ final class StoreSession: ObjectSession {
         var conditions = Conditions.none
         conditions.ifMatch = request.ifMatch.map { .oneOf([$0]) }
         conditions.ifNoneMatch = request.onlyIfAbsent ? .any : nil
-        let row = try await objects.put(
-            PutRequest(
-                bucket: request.bucket,
-                key: request.key,
-                metadata: ObjectMetadata(
-                    contentType: request.contentType,
-                    userMetadata: request.userMetadata.map { NamedValue($0.name, $0.value) }
-                ),
-                tags: request.tags.map { NamedValue($0.name, $0.value) },
-                conditions: conditions,
-                expectation: BodyExpectation(size: request.expectedSize, sha256: request.expectedSHA256)
+        var put = PutRequest(
+            bucket: request.bucket,
+            key: request.key,
+            metadata: ObjectMetadata(
+                contentType: request.contentType,
+                userMetadata: request.userMetadata.map { NamedValue($0.name, $0.value) }
             ),
-            body: source
+            tags: request.tags.map { NamedValue($0.name, $0.value) },
+            conditions: conditions,
+            expectation: BodyExpectation(size: request.expectedSize, sha256: request.expectedSHA256)
         )
+        put.acknowledgement = try await objects.mirrorAcknowledgement(of: request.bucket)
+        let row = try await objects.put(put, body: source)
+        try await assembly.acknowledge(row, put.acknowledgement)
         return VersionReport(row, in: request.bucket, isLatest: true)
     }
 
@@ -204,7 +204,9 @@ final class StoreSession: ObjectSession {
         to target: (bucket: BucketName, key: ObjectKey)
     ) async throws -> VersionReport {
         let address = VersionAddress(bucket: source.bucket, key: source.key, selector: choice.selector)
+        let policy = try await objects.mirrorAcknowledgement(of: target.bucket)
         let row = try await objects.copy(CopyCommand(source: address, bucket: target.bucket, key: target.key))
+        try await assembly.acknowledge(row, policy)
         return VersionReport(row, in: target.bucket, isLatest: true)
     }
 

@@ -230,12 +230,6 @@ class Store:
         for number in range(3):
             self.heal(number)
 
-    def replace(self, number):
-        """As an operator does with a broken disk: an empty one in its place. No server may run."""
-        shutil.rmtree(self.volumes[number])
-        self.volumes[number].mkdir()
-        self.run("volume", "replace", str(self.volumes[number]), "--json")
-
     def place(self, number):
         return self.aside(number) if self.aside(number).exists() else self.volumes[number]
 

@@ -162,6 +162,269 @@ import Testing
         }
     }
 
+    // MARK: Damage beside damage
+
+    /// Scrubs once; whoever looks at the files then has nothing to say.
+    /// - Returns: what was found. (In bytes that nothing counts on, nothing needs to be.)
+    @discardableResult
+    private func mend(_ fixture: VolumeFixture, _ records: [PayloadRecord], _ place: Comment) throws
+        -> [ScrubDamage]
+    {
+        var volume = try fixture.open()
+        let found = try scrub(volume, records).damage + volume.mendedAtOpening
+        for record in records { #expect(try volume.read(record) == record.bytes, place) }
+        try rebuildLog(volume)
+        try volume.close()
+        volume = try fixture.open()
+        let rest = try scrub(volume, records).damage
+        #expect(rest.isEmpty, "\(place): \(rest)")
+        // Whether a batch was among what stood at the end and is lost, a volume can't tell by itself.
+        try rebuildLog(volume)
+        try volume.close()
+        let check = try fixture.check()
+        #expect(check.damage.isEmpty, "\(place): \(check.damage)")
+        return found
+    }
+
+    /// What its peers do.
+    private func rebuildLog(_ volume: BlobVolume) throws {
+        guard volume.isLogDamaged else { return }
+        try volume.resetLog(base: volume.logTail)
+        try volume.noteLogRebuilt()
+    }
+
+    /// Where records of a type stand in a segment.
+    private func places(of type: UInt8, _ fixture: VolumeFixture, _ name: String) throws -> [Int] {
+        let bytes = try fixture.bytes("segments/" + name)
+        return stride(from: 4096, to: bytes.count - 96, by: 64).filter {
+            Array(bytes[$0..<$0 + 5]) == Array("HFRC".utf8) + [type]
+        }
+    }
+
+    /// A footer that was replaced counts for nothing, but a walk without a footer would stop at it.
+    @Test(arguments: [4, 100, 180]) func aFooterThatWasReplacedRots(at byte: Int) throws {
+        let fixture = try VolumeFixture()
+        let records = try filled(fixture)
+        let name = try #require(try fixture.segments().first { $0.hasSuffix(".log") })
+        for round in 0..<2 {
+            // The first one has the segment sealed, the second one its footer replaced.
+            let batch = try #require(try places(of: 2, fixture, name).dropFirst(3 + round).first)
+            try fixture.flip("segments/" + name, at: UInt64(batch + 5))
+            #expect(!(try mend(fixture, records, "batch \(round)")).isEmpty)
+        }
+        for round in 0..<3 {
+            let footers = try places(of: 7, fixture, name)
+            let replaced = try #require(footers.dropLast().last, "round \(round)")
+            try fixture.flip("segments/" + name, at: UInt64(replaced + byte))
+            #expect(!(try mend(fixture, records, "round \(round)")).isEmpty)
+        }
+        let footer = try #require(try places(of: 7, fixture, name).last)
+        try fixture.flip("segments/" + name, at: UInt64(footer + byte))
+        #expect(!(try mend(fixture, records, "the one that counts")).isEmpty)
+    }
+
+    /// A volume with segments of both kinds that were left after a failed fsync.
+    private func frozen(_ fixture: VolumeFixture) throws -> [PayloadRecord] {
+        let records = try filled(fixture)
+        var added: [PayloadRecord] = []
+        for (round, suffix) in [".log", ".bulk"].enumerated() {
+            let disk = RiggedDisk(try fixture.directory.disk())
+            var volume = try BlobVolume.open(disk, options: fixture.options)
+            for index in 0..<3 {
+                let small = payload(500 + round * 10 + index, count: 900)
+                let large = payload(600 + round * 10 + index, count: 140_000)
+                try volume.commit([small])
+                try volume.appendBulk(large)
+                try volume.syncBulk()
+                added += [small, large]
+            }
+            try volume.commit()
+            disk.fail("sync", suffix)
+            #expect(throws: VolumeError.self) {
+                try volume.appendBulk(payload(700 + round, count: 140_000))
+                try volume.syncBulk()
+                try volume.commit([payload(800 + round)])
+            }
+            try volume.close()
+            volume = try fixture.open()
+            for index in 0..<3 {
+                let record = payload(900 + round * 10 + index, count: 500)
+                try volume.commit([record])
+                added.append(record)
+            }
+            try volume.close()
+        }
+        let volume = try fixture.open()
+        for record in records + added { #expect(try volume.read(record) == record.bytes) }
+        try volume.close()
+        return records + added
+    }
+
+    /// What is lost in a segment that gets no footer is named once, and told by tombstones from then on.
+    @Test func aSegmentThatWasLeftAfterAFailedFsyncRots() throws {
+        let fixture = try VolumeFixture()
+        let records = try frozen(fixture)
+        let clean = try fixture.snapshot()
+        var count = 0
+        for name in try fixture.segments() where try places(of: 7, fixture, name).isEmpty {
+            for type in [UInt8](1...3) {
+                for (index, start) in try places(of: type, fixture, name).enumerated() {
+                    try fixture.restore(clean)
+                    // The header, or what it heads.
+                    try fixture.flip("segments/" + name, at: UInt64(start + (index % 2 == 0 ? 40 : 150)))
+                    if !(try mend(fixture, records, "\(name) \(start)")).isEmpty { count += 1 }
+                }
+            }
+        }
+        #expect(count > 12)
+    }
+
+    @Test func aBatchOfSuchASegmentIsMissedWhileTheVolumeIsOpen() throws {
+        let fixture = try VolumeFixture()
+        let records = try frozen(fixture)
+        let name = try #require(
+            try fixture.segments().first {
+                try $0.hasSuffix(".log") && places(of: 7, fixture, $0).isEmpty
+            }
+        )
+        let volume = try fixture.open()
+        let start = try #require(try places(of: 2, fixture, name).dropLast().last)
+        try fixture.flip("segments/" + name, at: UInt64(start + 40))
+        let found = try scrub(volume, records).damage
+        #expect(found.contains { $0.remedy == .rebuildLog }, "\(found)")
+        #expect(volume.isLogDamaged)
+        try rebuildLog(volume)
+        #expect(try scrub(volume, records).damage.isEmpty)
+        try volume.close()
+        #expect(try fixture.check().damage.isEmpty)
+    }
+
+    /// Bits flip again and again, in what was put right before as well.
+    @Test(arguments: TestSeeds.seeds(fixed: 12, fresh: 2)) func damageAfterDamageIsMended(_ seed: UInt64)
+        throws
+    {
+        var generator = SeededGenerator(seed: seed)
+        let fixture = try VolumeFixture()
+        let records = try generator.oneIn(2) ? frozen(fixture) : filled(fixture)
+        for round in 0..<8 {
+            var told: [String] = []
+            for _ in 0..<(1 + generator.below(5)) {
+                let name =
+                    generator.oneIn(12) ? "volume.json" : "segments/" + generator.pick(try fixture.segments())
+                // Most of the open log segment is zeros that were made ready.
+                let used = try fixture.bytes(name).lastIndex { $0 != 0 } ?? 0
+                let offset = generator.below(used + 1)
+                try fixture.flip(name, at: UInt64(offset), 1 << UInt8(generator.below(8)))
+                told.append("\(name)@\(offset)")
+            }
+            // Two that take each other back.
+            if Set(told).count < told.count { return }
+            try mend(fixture, records, "HOLDFAST_SEED=\(seed) round \(round): \(told)")
+        }
+    }
+
+    /// Batches that fill more than one segment of the log.
+    private func committed(_ volume: BlobVolume, count: Int = 40) throws -> [CommitBatch] {
+        try volume.updateIdentity { $0.promise = 1 }
+        return try (0..<count).map { index in
+            let next = batch(after: volume.logTail, body: content(9000 + index, count: 3000))
+            try volume.appendGroup(payloads: [], batch: next)
+            try volume.syncLog()
+            return next
+        }
+    }
+
+    /// Damages a batch where it stands, by its body.
+    private func damage(_ index: Int, in fixture: VolumeFixture) throws {
+        let body = content(9000 + index, count: 3000)
+        for name in try fixture.segments() where name.hasSuffix(".log") {
+            let name = "segments/" + name
+            guard let place = try place(of: body, in: fixture.bytes(name)) else { continue }
+            return try fixture.flip(name, at: UInt64(place + 17))
+        }
+        Issue.record("no segment has the batch")
+    }
+
+    /// A scrub makes the footer of a damaged segment anew when it leaves it, and has the log rebuilt at its end. A process
+    /// that ends in between has told nobody: the volume itself has to know of it when it is opened again.
+    @Test(arguments: [false, true]) func aLostBatchIsKnownAlsoWhenTheProcessEndsBeforeTheWalk(isClosed: Bool)
+        throws
+    {
+        let fixture = try VolumeFixture()
+        var volume: BlobVolume? = try fixture.open()
+        let batches = try committed(#require(volume))
+        try damage(3, in: fixture)
+        do {
+            let volume = try #require(volume)
+            let scrubber = volume.makeScrubber()
+            var found: [ScrubDamage] = []
+            while true {
+                let step = try scrubber.step(byteCount: 1 << 20)
+                found += step.damage
+                if step.isAtEnd { break }
+            }
+            #expect(found.contains { $0.remedy == .rebuildLog }, "\(found)")
+            #expect(!volume.isLogDamaged)
+            if isClosed { try volume.close() }
+        }
+        volume = nil
+        let again = try fixture.open()
+        #expect(again.isLogDamaged)
+        #expect(again.logTail == batches[2].position)
+        // What it acknowledged is still certain: behind the lost one it reads.
+        #expect(again.attestedTail == batches.last?.position)
+        // What its peers do.
+        for batch in batches[3...] { try again.appendGroup(payloads: [], batch: batch) }
+        try again.syncLog()
+        try again.noteLogRebuilt()
+        try again.close()
+        let last = try fixture.open()
+        #expect(!last.isLogDamaged)
+        #expect(last.logTail == batches.last?.position)
+        #expect(try scrub(last).damage.isEmpty)
+        try last.close()
+        let check = try fixture.check()
+        #expect(check.damage.isEmpty, "\(check.damage)")
+    }
+
+    @Test func aBatchThatTheLogNoLongerNeedsDamagesNoLog() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let batches = try committed(volume)
+        try volume.trimLog(base: batches[8].position)
+        try damage(3, in: fixture)
+        let found = try scrub(volume).damage
+        #expect(found.contains { $0.kind == .spentRecord && $0.remedy == .mended }, "\(found)")
+        try volume.close()
+        let again = try fixture.open()
+        #expect(!again.isLogDamaged)
+        #expect(again.logBase == batches[8].position && again.logTail == batches.last?.position)
+        #expect(try scrub(again).damage.isEmpty)
+        try again.close()
+    }
+
+    /// While a log is rebuilt, a scrub may find that it has lost more.
+    @Test func aLogThatLostMoreWhileItWasRebuiltIsNotRebuilt() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let batches = try committed(volume)
+        try damage(5, in: fixture)
+        // Cuts the log at the lost batch.
+        try scrub(volume)
+        #expect(volume.isLogDamaged && volume.logTail == batches[4].position)
+        // The end of a rebuild that began before.
+        let error = #expect(throws: VolumeError.self) { try volume.noteLogRebuilt() }
+        #expect(error?.code == .corrupt)
+        #expect(volume.isLogDamaged && volume.attestedTail == batches.last?.position)
+        try volume.appendGroup(payloads: [], batch: batches[5])
+        #expect(throws: VolumeError.self) { try volume.noteLogRebuilt() }
+        for batch in batches[6...] { try volume.appendGroup(payloads: [], batch: batch) }
+        try volume.syncLog()
+        try volume.noteLogRebuilt()
+        #expect(!volume.isLogDamaged && volume.attestedTail == nil)
+        try volume.close()
+    }
+
     @Test func theCursorOfEveryStepIsAPlaceToGoOnFrom() throws {
         let fixture = try VolumeFixture()
         let records = try filled(fixture)

@@ -13,6 +13,9 @@ import threading
 import time
 import unittest
 
+import botocore.exceptions
+import requests
+
 from support import (
     ACCESS_KEY,
     CLIENTS,
@@ -394,6 +397,124 @@ class AddressTests(MirrorCase):
         self.wait()
         history = backend.s3.list_object_versions(Bucket="mirror", Prefix="models/a")["Versions"]
         self.assertEqual(len(history), 2)
+
+
+class AcknowledgementTests(MirrorCase):
+    def wait_for_mirrors(self, seconds=60):
+        self.do("mirror", "ack", "models", "--mirror", "offsite", "--timeout", seconds)
+
+    def versions_of(self, s3, bucket, key):
+        return s3.list_object_versions(Bucket=bucket, Prefix=key).get("Versions", [])
+
+    def is_refused(self, call):
+        """The version that is stored although the answer is an error."""
+        with self.assertRaises(botocore.exceptions.ClientError) as refused:
+            call()
+        answer = refused.exception.response
+        self.assertEqual(answer["Error"]["Code"], "ServiceUnavailable")
+        self.assertIn("The version is stored here", answer["Error"]["Message"])
+        return answer["ResponseMetadata"]
+
+    def test_every_write_is_there_when_it_is_acknowledged(self):
+        backend = self.holdfast_backend()
+        self.add(backend, "--rule", "models/kept/")
+        self.wait_for_mirrors()
+        read = lambda key: backend.s3.get_object(Bucket="mirror", Key="models/kept/" + key)["Body"].read()
+        for number in range(20):
+            self.put("kept/put", b"%d" % number)
+            self.assertEqual(read("put"), b"%d" % number)
+        self.s3.copy_object(Bucket="models", Key="kept/copy", CopySource="models/kept/put")
+        self.assertEqual(read("copy"), b"19")
+        self.upload_in_parts("kept/parts", [random_bytes(5 * MIB, 1), b"end"])
+        self.assertEqual(sha256(read("parts")), sha256(random_bytes(5 * MIB, 1) + b"end"))
+        form = self.server.client(signature_version="s3v4").generate_presigned_post("models", "kept/form", ExpiresIn=60)
+        answer = requests.post(form["url"], data=form["fields"], files={"file": b"formed"}, timeout=60)
+        self.assertEqual((answer.status_code, read("form")), (204, b"formed"))
+        self.do("put", "--endpoint", self.server.url, self.credentials("a", "b"), "models/kept/remote", environment={
+            "HOLDFAST_ACCESS_KEY": ACCESS_KEY, "HOLDFAST_SECRET_KEY": SECRET_KEY,
+        })
+        self.assertIn(b"default", read("remote"))
+        # What no rule takes waits for nothing, also when the mirror stands still.
+        self.do("mirror", "pause", "offsite")
+        self.put("other", b"x")
+        self.do("mirror", "resume", "offsite")
+        # Without a server the command works on the mirror itself.
+        self.server.stop()
+        self.do("put", self.credentials("c", "d", "local"), "models/kept/local")
+        self.assertIn(b"default", read("local"))
+        self.other.stop(signal.SIGKILL)
+        told = program(self.server.store, "put", self.credentials("e", "f", "down"), "models/kept/down")
+        self.assertEqual((told.returncode, b"The version is stored here" in told.stderr), (15, True), told.stderr)
+        self.other.start()
+        self.server.start()
+
+    def test_a_backend_that_is_down_is_told_and_a_repetition_makes_no_second_version(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        self.put("source", b"s")
+        upload = self.s3.create_multipart_upload(Bucket="models", Key="parts")["UploadId"]
+        part = self.s3.upload_part(Bucket="models", Key="parts", UploadId=upload, PartNumber=1, Body=b"p")["ETag"]
+        self.wait()
+        self.wait_for_mirrors(30)
+        writes = {
+            "a": lambda: self.put("a", b"1", Metadata={"k": "v"}),
+            "copy": lambda: self.s3.copy_object(Bucket="models", Key="copy", CopySource="models/source"),
+            "parts": lambda: self.s3.complete_multipart_upload(
+                Bucket="models", Key="parts", UploadId=upload,
+                MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]},
+            ),
+        }
+        self.other.stop(signal.SIGKILL)
+        stored = {}
+        for key, write in writes.items():
+            started = time.monotonic()
+            told = self.is_refused(write)
+            stored[key] = told["HTTPHeaders"]["x-amz-version-id"]
+            self.assertIn("retry-after", told["HTTPHeaders"])
+        # With an open breaker nobody waits for the end of the time.
+        self.assertEqual(self.status()["breaker"], "open")
+        self.assertLess(time.monotonic() - started, 25)
+        self.assertEqual(self.s3.get_object(Bucket="models", Key="a")["Body"].read(), b"1")
+        self.assertEqual(self.replication("a"), "PENDING")
+        self.is_refused(writes["a"])
+        self.do("mirror", "rm", "offsite", code=4)
+        self.other.start()
+        self.do("mirror", "retry", "offsite")
+        poll(lambda: self.status()["breaker"] == "closed", "the backend is known to be back")
+        for key, write in writes.items():
+            # A version that arrives while its write is repeated is one that the repetition waits for no more.
+            if self.replication(key) == "PENDING":
+                self.assertEqual(write()["VersionId"], stored[key])
+            self.assertEqual(backend.s3.head_object(Bucket="mirror", Key="models/" + key)["Metadata"]["holdfast-version"], stored[key])
+        self.wait()
+        for key in writes:
+            self.assertEqual([v["VersionId"] for v in self.versions_of(self.s3, "models", key)], [stored[key]])
+            self.assertEqual(len(self.versions_of(backend.s3, "mirror", "models/" + key)), 1)
+        # A paused mirror is told at once; a write that is repeated waits and is answered as soon as it goes on.
+        self.do("mirror", "pause", "offsite")
+        first = self.is_refused(lambda: self.put("b", b"2"))["HTTPHeaders"]["x-amz-version-id"]
+        self.assertEqual(self.is_refused(lambda: self.put("b", b"2"))["HTTPHeaders"]["x-amz-version-id"], first)
+        self.do("mirror", "resume", "offsite")
+        poll(lambda: self.replication("b") == "COMPLETED", "it is mirrored")
+        self.assertEqual(len(self.versions_of(self.s3, "models", "b")), 1)
+        self.do("mirror", "ack", "models", "--off")
+        self.do("mirror", "pause", "offsite")
+        self.put("c", b"3")
+
+    def test_a_long_completion_keeps_its_client_waiting_and_wrong_settings_are_refused(self):
+        backend = self.holdfast_backend()
+        self.add(backend, "--bytes-per-second", MIB // 2)
+        self.wait_for_mirrors(100)
+        # Twelve mebibytes at half a mebibyte a second: longer than a client may wait in silence.
+        self.upload_in_parts("large", [random_bytes(6 * MIB, 1), random_bytes(6 * MIB, 2)])
+        self.assertEqual(backend.s3.head_object(Bucket="mirror", Key="models/large")["ContentLength"], 12 * MIB)
+        shown = json.loads(self.do("mirror", "ack", "models", "--json"))
+        self.assertEqual(shown, {"bucket": "models", "rules": {"mirrors": ["offsite"], "timeoutSeconds": 100}})
+        self.do("mirror", "ack", "models", "--mirror", "nobody", code=3)
+        self.do("mirror", "ack", "nothing", "--mirror", "offsite", code=3)
+        self.do("mirror", "ack", "models", "--mirror", "offsite", "--timeout", 0.01, code=2)
+        self.do("mirror", "ack", "models", "--mirror", "offsite", "--off", code=2)
+        self.assertEqual(json.loads(self.do("mirror", "ack", "models", "--json")), shown)
 
 
 class WayBackTests(MirrorCase):

@@ -38,8 +38,8 @@ class Exit:
     LOCAL_FILE = 11
     PARTLY = 12
     DISK = 13
-    DENIED = 15
-    UNREACHABLE = 16
+    DENIED = 16
+    UNREACHABLE = 17
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -127,6 +127,10 @@ import Testing
         Format("job of a scrub", says: "format 200") {
             _ = try ScrubJob(DocumentRow(space: .job, key: Array("scrub/audit".utf8), body: body))
         },
+        Format("job of a mirror's audit", says: "format 200") {
+            let key = MirrorKey.under(MirrorAuditJob.prefix, MirrorID(rawValue: 1))
+            _ = try MirrorAuditJob(DocumentRow(space: .job, key: key, body: body))
+        },
         Format("finding", says: "format 200") {
             let key = FindingRow.prefix + [UInt8](repeating: 0, count: 16)
             _ = try FindingRow(DocumentRow(space: .finding, key: key, body: body))

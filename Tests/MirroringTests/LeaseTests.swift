@@ -22,8 +22,17 @@ import Testing
             store = MirroredStore(objects: fixture.objects)
         }
 
-        func take() async throws -> Bool {
-            try await lease.take(store, now: clock.now(), monotonic: clock.monotonicNanoseconds())
+        /// - Parameter reading: how long the documents are read.
+        func take(reading: Duration = .zero) async throws -> Bool {
+            try await lease.take(
+                store,
+                now: clock.now(),
+                monotonic: clock.monotonicNanoseconds(),
+                later: {
+                    clock.advance(by: reading)
+                    return clock.monotonicNanoseconds()
+                }
+            )
         }
 
         var isValid: Bool { lease.isValid(at: clock.monotonicNanoseconds()) }
@@ -106,6 +115,22 @@ import Testing
         b.clock.advance(by: .seconds(1))
         #expect(try await b.take())
         await #expect(throws: StoreError.self) { try await a.write() }
+        try await fixture.close()
+    }
+
+    @Test func whatWasReadSlowlyWasSeenWhenItWasRead() async throws {
+        let fixture = try await MirrorFixture()
+        let (a, b) = try await Self.sides(fixture)
+        // The one renews while the other one reads: what is seen then holds from the end of the reading on.
+        a.clock.advance(by: .seconds(20))
+        #expect(try await a.take())
+        #expect(try await !b.take(reading: .seconds(20)))
+        for side in [a, b] { side.clock.advance(by: .seconds(29)) }
+        #expect(a.isValid)
+        #expect(try await !b.take(), "29 seconds were seen, not 49")
+        for side in [a, b] { side.clock.advance(by: .seconds(2)) }
+        #expect(!a.isValid)
+        #expect(try await b.take())
         try await fixture.close()
     }
 

@@ -233,6 +233,47 @@ import Testing
         }
     }
 
+    @Test func whatIsQueuedAgainBehindAVersionOnItsWayDoesNotBecomeTheNewest() async throws {
+        let fixture = try await MirrorFixture()
+        let row = try await fixture.add()
+        let first = try await fixture.put("a", [1])
+        let other = try await fixture.put("b", [1])
+        try await fixture.drain()
+        // Both are lost in the backend; a newer version of the one is on its way when both are queued again.
+        for key in ["models/a", "models/b"] {
+            let lost = try #require(fixture.backend.history(key).first)
+            _ = try await fixture.backend.delete(key, version: lost.versionID)
+        }
+        let second = try await fixture.put("a", [2])
+        fixture.backend.hold(true)
+        let service = fixture.service()
+        let work = Task { await service.run() }
+        while fixture.backend.heldKeys.isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+        for version in [first, other] {
+            let isQueued = try await fixture.directory.requeue(
+                version,
+                of: fixture.bucket,
+                for: row.id,
+                keepsVersions: true
+            )
+            #expect(isQueued)
+        }
+        service.nudge(row.id)
+        fixture.backend.hold(false)
+        while try await !fixture.tasks().isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+        work.cancel()
+        await work.value
+        #expect(fixture.mirroredHistory("a") == [second.id])
+        #expect(fixture.mirroredHistory("b") == [other.id])
+        let letters = try await fixture.directory.deadLetters(row, limit: 10)
+        #expect(letters.map(\.task.version) == [first.id])
+        #expect(letters.first?.reason.contains("newer version") == true && letters.first?.holdsKey == false)
+        // Nobody can help it: trying again leaves it where it is.
+        let retried = try await fixture.directory.retry(fixture.mirror)
+        #expect(retried.queued == 0 && retried.kept == 1)
+        try await fixture.close()
+    }
+
     @Test func anEmptyStoreGetsTheHistoryBackFromTheBackendAlone() async throws {
         let source = try await MirrorFixture()
         try await source.add()

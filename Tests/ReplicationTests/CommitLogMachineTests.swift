@@ -1,6 +1,8 @@
-import Replication
 import StoreModel
+import StoreTestKit
 import Testing
+
+@testable import Replication
 
 /// The machine by hand: one event, and what it asks for.
 @Suite struct CommitLogMachineTests {
@@ -33,9 +35,12 @@ import Testing
     }
 
     /// Answers everything at once until nothing is asked any more; `silent` volumes don't answer.
-    private func settle(_ machine: inout CommitLogMachine, _ first: [Action], silent: [Int] = []) throws
-        -> [Action]
-    {
+    private func settle(
+        _ machine: inout CommitLogMachine,
+        _ first: [Action],
+        silent: [Int] = [],
+        skipsStale: Bool = false
+    ) throws -> [Action] {
         var all: [Action] = []
         var open = first
         while !open.isEmpty {
@@ -53,6 +58,8 @@ import Testing
                 open += machine.appended(id, incarnation: incarnation, through: position.sequence)
             case .noteRebuilt(let id, let incarnation):
                 open += machine.rebuiltNoted(id, incarnation: incarnation)
+            case .proposeStart(let proposal) where skipsStale:
+                open += (try? machine.propose(position(proposal.epoch, proposal.sequence))) ?? []
             case .proposeStart(let proposal):
                 open += try machine.propose(position(proposal.epoch, proposal.sequence))
             default: break
@@ -232,5 +239,188 @@ import Testing
         )
         #expect(actions.contains { if case .copyBatches(ids[2], _, _, _, _) = $0 { true } else { false } })
         #expect(machine.status.volumes.allSatisfy { $0.durableSequence == machine.tail.sequence })
+    }
+
+    // MARK: What can't be
+
+    /// Reports that no volume can truthfully give, and what is said of them.
+    private func impossible(_ volume: Int) -> [(says: String, report: VolumeLogReport)] {
+        let high = VolumeLogReport.numberMax + 1
+        let log = (1...3).map { position(2, UInt64($0)) }
+        func report(
+            promise: UInt64 = 2,
+            votesFrom: LogPlace = .origin,
+            memberships: [LogMembership]? = nil,
+            base: LogPosition = .origin,
+            log: [LogPosition] = [],
+            known: UInt64 = 0,
+            attested: LogPosition? = nil
+        ) -> VolumeLogReport {
+            VolumeLogReport(
+                volume: ids[volume],
+                record: VolumeLogRecord(
+                    promise: promise,
+                    votesFrom: votesFrom,
+                    memberships: memberships ?? [LogMembership(version: 1, members: ids)]
+                ),
+                outline: LogOutline(base: base, positions: log),
+                knownCommitIndex: known,
+                damage: attested == nil ? nil : "a hole",
+                attestedTail: attested
+            )
+        }
+        func since(_ epoch: UInt64, _ sequence: UInt64, _ members: [VolumeID]) -> LogMembership {
+            LogMembership(version: 2, members: members, since: LogPlace(epoch: epoch, sequence: sequence))
+        }
+        let first = LogMembership(version: 1, members: ids)
+        return [
+            ("promise", report(promise: .max)),
+            ("promise", report(promise: high, log: log)),
+            ("commit index", report(log: log, known: .max)),
+            ("base", report(base: position(2, .max))),
+            ("base", report(promise: .max, base: position(.max, .max))),
+            ("base", report(base: position(0, 7))),
+            ("base", report(base: position(2, 0))),
+            ("end", report(promise: .max, log: [position(.max, 1)])),
+            ("end", report(log: [position(0, 1)])),
+            ("attested end", report(log: log, attested: position(2, high))),
+            ("attests an end of epoch 9", report(log: log, attested: position(9, 3))),
+            ("votes from", report(votesFrom: LogPlace(epoch: 3, sequence: 1), log: log)),
+            ("votes from", report(votesFrom: LogPlace(epoch: 2, sequence: .max), log: log)),
+            ("no members", report(memberships: [], log: log)),
+            ("not a set", report(memberships: [LogMembership(version: 1, members: [])], log: log)),
+            ("not a set", report(memberships: [first, since(2, 2, [ids[volume]])], log: log)),
+            ("not a set", report(memberships: [first, since(2, 2, [ids[0], ids[0]])], log: log)),
+            ("changed at 7.2", report(memberships: [first, since(7, 2, ids)], log: log)),
+            ("out of order", report(memberships: [since(2, 2, ids), first], log: log)),
+            ("out of order", report(memberships: [first, since(2, 2, ids), since(2, 2, ids)], log: log)),
+        ]
+    }
+
+    private func refusal(_ machine: CommitLogMachine, of volume: Int) -> String? {
+        for listed in machine.status.volumes where listed.volume == ids[volume] {
+            if case .failed(let reason) = listed.role { return reason }
+        }
+        return nil
+    }
+
+    @Test func `What no volume can say is refused as that volume's failure, and the others open`() throws {
+        let log = (1...3).map { position(2, UInt64($0)) }
+        for (says, nonsense) in impossible(2) {
+            for order in [[0, 1, 2], [2, 0, 1], [0, 2, 1]] {
+                var machine = CommitLogMachine(quorum: .standard)
+                for volume in order {
+                    _ = machine.join(
+                        volume == 2 ? nonsense : report(volume, promise: 2, log: log, known: 2)
+                    )
+                }
+                let actions = try settle(&machine, machine.begin())
+                #expect(machine.isReady, "\(says)")
+                #expect(machine.committedSequence == 4 && machine.currentEpoch == 3, "\(says)")
+                #expect(refusal(machine, of: 2)?.contains(says) == true, "\(says): \(machine.status)")
+                let touched = actions.filter {
+                    switch $0 {
+                    case .writeRecord(ids[2], _, _), .resetLog(ids[2], _, _), .append(ids[2], _, _),
+                        .copyBatches(ids[2], _, _, _, _), .noteRebuilt(ids[2], _), .advanceBase(ids[2], _, _):
+                        true
+                    default: false
+                    }
+                }
+                #expect(touched.isEmpty, "\(says): \(touched)")
+                // A truthful report later, and it takes part.
+                _ = try settle(&machine, machine.join(report(2, promise: 2, log: log, known: 2)))
+                #expect(machine.status.volumes.allSatisfy { $0.role == .voting }, "\(says)")
+            }
+        }
+    }
+
+    @Test func `What no volume can say makes no quorum and deposes nobody`() throws {
+        let log = (1...3).map { position(2, UInt64($0)) }
+        for (says, nonsense) in impossible(2) {
+            var machine = CommitLogMachine(quorum: .standard)
+            _ = machine.join(report(0, promise: 2, log: log, known: 2))
+            _ = machine.join(nonsense)
+            #expect(machine.begin().isEmpty, "\(says)")
+            #expect(machine.status.missing == [ids[1], ids[2]], "\(says)")
+            _ = try settle(&machine, machine.join(report(1, promise: 2, log: log, known: 2)))
+            #expect(machine.isReady, "\(says)")
+            // Again, while it serves, and while a volume is up that says so all at once.
+            _ = try settle(&machine, machine.join(report(2, promise: 2, log: log, known: 2)))
+            #expect(machine.join(nonsense).isEmpty, "\(says)")
+            #expect(machine.isReady && machine.nextPlace != nil, "\(says)")
+            #expect(refusal(machine, of: 2) != nil, "\(says)")
+        }
+    }
+
+    @Test func `A log that is longer than what it attests is being rebuilt, and votes`() throws {
+        let log = (1...6).map { position(1, UInt64($0)) }
+        let machine = try started([
+            report(0, log: Array(log.prefix(5)), known: 4, damage: "a hole", attested: log[3]),
+            report(1, log: log, known: 5),
+        ])
+        #expect(machine.isReady)
+        #expect(machine.committedSequence == 7)
+    }
+
+    /// Numbers from the edges in every field, in every state: nothing traps, and what is asked for comes to its end.
+    @Test(arguments: TestSeeds.seeds(fixed: 400, fresh: 40)) func `Reports of nonsense end nothing`(
+        _ seed: UInt64
+    ) throws {
+        var generator = SeededGenerator(seed: seed)
+        let edges: [UInt64] = [0, 1, 1, 2, 2, 3, 4, 1 << 62, (1 << 62) + 1, .max - 1, .max]
+        func number() -> UInt64 { generator.oneIn(4) ? generator.pick(edges) : UInt64(generator.below(5)) }
+        func anyPosition() -> LogPosition { position(number(), number()) }
+        func nonsense(_ volume: Int) -> VolumeLogReport {
+            let base = generator.oneIn(2) ? .origin : anyPosition()
+            var log: [LogPosition] = []
+            for _ in 0..<generator.below(4) {
+                let last = log.last ?? base
+                log.append(position(max(last.epoch, number()), last.sequence &+ 1))
+            }
+            let memberships = (0..<generator.below(3)).map { _ in
+                LogMembership(
+                    version: number(),
+                    members: (0..<generator.below(4)).map { _ in generator.pick(ids) },
+                    since: generator.oneIn(2) ? .origin : LogPlace(epoch: number(), sequence: number())
+                )
+            }
+            return VolumeLogReport(
+                volume: ids[volume],
+                record: VolumeLogRecord(
+                    promise: number(),
+                    votesFrom: generator.oneIn(2) ? .origin : LogPlace(epoch: number(), sequence: number()),
+                    memberships: generator.oneIn(2) ? [LogMembership(version: 1, members: ids)] : memberships
+                ),
+                outline: LogOutline(base: base, positions: log),
+                knownCommitIndex: number(),
+                completeSequence: number(),
+                damage: generator.oneIn(3) ? "a hole" : nil,
+                attestedTail: generator.oneIn(3) ? anyPosition() : nil
+            )
+        }
+        var machine = CommitLogMachine(quorum: .standard)
+        var asked = 0
+        for _ in 0..<20 {
+            let volume = generator.below(3)
+            let actions: [Action] =
+                switch generator.below(6) {
+                case 0: machine.begin()
+                case 1: machine.fail(ids[volume], reason: "fails")
+                case 2: machine.join(report(volume, promise: 1 + UInt64(generator.below(3))))
+                default: machine.join(nonsense(volume))
+                }
+            asked += try settle(
+                &machine,
+                actions,
+                silent: generator.oneIn(4) ? [volume] : [],
+                skipsStale: true
+            ).count
+            if let place = machine.nextPlace {
+                let sent = try machine.propose(position(place.epoch, place.sequence))
+                asked += try settle(&machine, sent, skipsStale: true).count
+            }
+            _ = machine.status
+        }
+        #expect(asked < 10_000)
     }
 }

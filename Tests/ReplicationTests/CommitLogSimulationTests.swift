@@ -100,16 +100,39 @@ import Testing
         explore(plan, quorum: try five, spareCount: 2, fixed: 40)
     }
 
-    /// 117412378284175: a machine that had to start over asked for a start record first, which it then refused.
-    @Test func `Courses of holes that were found once stay mended`() {
-        let plan = Plan(generations: 10, failure: 40, rot: 2)
-        for seed: UInt64 in [117_412_378_284_175] { #expect(violation(seed: seed, plan) == nil) }
+    struct Course: Sendable {
+        let seed: UInt64
+        let plan: Plan
+        var replicaCount = 3
+        var spareCount = 0
     }
 
-    /// 1165: volumes were filled again from one that is no member and whose log went further back than the chain;
-    /// they stood at its base, of which the chain knows nothing, for ever.
-    @Test func `Courses of everything that were found once stay mended`() {
-        for seed: UInt64 in [1165] { #expect(violation(seed: seed, everything, spareCount: 2) == nil) }
+    /// Courses that once broke a promise or stood still, by the seed that found them.
+    @Test(arguments: [
+        // A machine that had to start over asked for a start record first, which it then refused.
+        Course(seed: 117_412_378_284_175, plan: Plan(generations: 10, failure: 40, rot: 2)),
+        // Logs were begun anew at a base in front of the chain's, and nothing could be copied to them.
+        Course(
+            seed: 813,
+            plan: Plan(generations: 8, stepsMax: 200, failure: 30, impairment: 4, snapshot: 12, rot: 2),
+            replicaCount: 5
+        ),
+        Course(
+            seed: 1165,
+            plan: Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3),
+            spareCount: 2
+        ),
+    ])
+    func `What was found once stays mended`(_ course: Course) throws {
+        let quorum = try QuorumConfiguration(replicaCount: course.replicaCount, writeQuorum: nil)
+        #expect(
+            violation(
+                seed: course.seed,
+                course.plan,
+                quorum: quorum,
+                spareCount: course.spareCount
+            ) == nil
+        )
     }
 
     /// Each weakness breaks one rule of the machine; the simulation must notice.

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import report
@@ -82,9 +83,9 @@ class Bench:
 
     # Loads
 
-    def wrk(self, system, method, size, connections, keys, seconds):
+    def wrk(self, system, method, size, connections, keys, seconds, part=""):
         """Runs wrk and returns what it counted, with the server's processor time."""
-        urls = self.work / "urls"
+        urls = self.work / f"urls{part}"
         urls.write_text("".join(system.target(method, key) + "\n" for key in keys))
         before = system.processor_seconds()
         done = subprocess.run(
@@ -292,6 +293,43 @@ class Bench:
         return found
 
 
+    def with_many(self, count, connections=256):
+        """What a server's memory comes to with many objects and many connections."""
+        found = {}
+        for name, system in self.systems.items():
+            if not system.is_s3:
+                continue
+            keys = [f"many/{number:06}" for number in range(count)]
+            samples, stored = [], 0
+            # wrk takes the keys in turn; how far it comes depends on the system.
+            for _ in range(600 // self.options.seconds):
+                if stored >= count:
+                    break
+                sample = self.wrk(system, "PUT", 4 * KIB, connections, keys[stored:], self.options.seconds)
+                stored = min(count, stored + int(sample["rate"] * self.options.seconds))
+                samples.append(sample)
+
+            def write():
+                samples.append(
+                    self.wrk(system, "PUT", 4 * KIB, connections // 2, keys, self.options.seconds, part="-put")
+                )
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            samples.append(
+                self.wrk(system, "GET", 0, connections // 2, keys[:stored], self.options.seconds, part="-get")
+            )
+            writer.join()
+            found[name] = {
+                "objects": stored,
+                "connections": connections,
+                "peak": system.peak_bytes(),
+                "failed": sum(sample["failed"] for sample in samples),
+            }
+            print(f"{name}: {found[name]['peak'] / MIB:.0f} MiB with {stored} objects", flush=True)
+        return found
+
+
 def machine():
     """What it ran on."""
     processor = next(
@@ -314,6 +352,7 @@ def parse():
         choices=["holdfast", "seaweedfs", "nginx"],
         help="leave a system out; repeatable",
     )
+    parser.add_argument("--objects", type=int, help="objects for the memory figure (100,000; quick, or with --cell: none)")
     parser.add_argument("--output", type=pathlib.Path, help="directory (ops/bench/results; quick: .build-bench)")
     parser.add_argument(
         "--program",
@@ -323,6 +362,8 @@ def parse():
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (3 if options.quick else 8)
+    if options.objects is None:
+        options.objects = 0 if options.quick or options.cell else 100_000
     options.output = options.output or systems.ROOT / (".build-bench" if options.quick else "ops/bench/results")
     return options
 
@@ -340,14 +381,17 @@ def main():
         bench.start()
         bench.run(cells)
         loaded = bench.quiet_and_loaded() if not options.cell else {}
+        peaks = {name: system.peak_bytes() for name, system in bench.systems.items()}
+        many = bench.with_many(options.objects) if options.objects else {}
         found = {
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
             "rounds": options.rounds,
             "seconds": options.seconds,
             "labels": {name: system.label for name, system in bench.systems.items()},
-            "peak": {name: system.peak_bytes() for name, system in bench.systems.items()},
+            "peak": peaks,
             "loaded": loaded,
+            "many": many,
             "cells": [
                 {
                     "name": cell.name,

@@ -2,8 +2,10 @@
 """Measures how fast a mirror fills a local backend, beside s5cmd uploading the same files to the same backend.
 
 In each round, in turns: s5cmd puts the files into the backend; and, with the mirror paused, into a Holdfast, whose mirror is then
-resumed and timed until nothing waits. Everything shares the machine: trust the ratio. Aims: large objects at 80 % of s5cmd, small
-ones at 1,000 a second or the backend's own limit. Start it with ops/bench/mirror, which does the set-up.
+resumed and timed until nothing waits. Then clients read and write 4 KiB at the Holdfast (holdfast bench server), with nothing else
+going on, while its mirror catches up, and, as everything shares the machine, while s5cmd fills the same backend past it. Trust the
+ratios. Aims: large objects at 80 % of s5cmd, small ones at 1,000 a second or the backend's own limit, the p99 of clients at most
+20 % higher. Start it with ops/bench/mirror, which does the set-up.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 
 import systems
@@ -67,16 +70,22 @@ def upload(system, directory, prefix, concurrency):
     return time.monotonic() - started
 
 
-def mirror(source, backend, directory, name, concurrency, credentials):
-    """Puts the files into the source while its mirror stands still; returns the seconds that the mirror then takes."""
+def fill(source, backend, directories, name, concurrency, credentials):
+    """Puts the files into the source for a mirror that stands still; returns how many there are."""
     source.run(
         "mirror", "add", name, "--endpoint", backend.url, "--bucket", BUCKET, "--prefix", f"{name}/", "--rule",
-        f"{BUCKET}/{name}/", "--credentials-file", credentials, "--concurrency", concurrency,
+        f"{BUCKET}/{name}/", "--credentials-file", credentials, "--concurrency", concurrency, "--paused",
     )
-    source.run("mirror", "pause", name)
-    upload(source, directory, name, concurrency)
-    count = len(list(directory.iterdir()))
+    for directory in directories:
+        upload(source, directory, f"{name}/{directory.name}", concurrency)
+    count = sum(len(list(directory.iterdir())) for directory in directories)
     systems.wait_for(lambda: source.pending(name) == count, "every object is queued")
+    return count
+
+
+def mirror(source, backend, directory, name, concurrency, credentials):
+    """Returns the seconds that a mirror takes for the files of a directory."""
+    count = fill(source, backend, [directory], name, concurrency, credentials)
     started = time.monotonic()
     source.run("mirror", "resume", name)
     while source.pending(name):
@@ -87,6 +96,91 @@ def mirror(source, backend, directory, name, concurrency, credentials):
         raise SystemExit(f"error: {report}")
     source.run("mirror", "rm", name)
     return seconds
+
+
+def client_load(source, seconds):
+    """Clients that read and write small objects in a bucket that nobody mirrors; returns the p99 of each call, milliseconds."""
+    done = subprocess.run(
+        [
+            source.program, "bench", "server", "--endpoint", source.url, "--mix", "get=70,put=30", "--size", "4K",
+            "--concurrency", "4", "--objects", "200", "--seconds", str(seconds), "--json",
+        ],
+        env={**os.environ, "HOLDFAST_ACCESS_KEY": systems.ACCESS_KEY, "HOLDFAST_SECRET_KEY": systems.SECRET_KEY},
+        capture_output=True,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"error: holdfast bench server: {done.stderr.decode()[-500:]}")
+    figures = json.loads(done.stdout)["figures"]
+    if any(figure["failed"] for figure in figures):
+        raise SystemExit(f"error: calls of clients failed: {figures}")
+    return {figure["operation"]: figure["latency"]["p99"] for figure in figures}
+
+
+def clients_beside_mirror(source, backend, directories, name, options, credentials):
+    fill(source, backend, directories, name, options.concurrency, credentials)
+    source.run("mirror", "resume", name)
+    found = client_load(source, options.seconds)
+    is_busy = source.pending(name) > 0
+    source.run("mirror", "rm", name)
+    return found, is_busy
+
+
+def clients_beside_s5cmd(source, backend, directories, name, options):
+    ended = threading.Event()
+    failures = []
+
+    def feed():
+        number = 0
+        try:
+            while not ended.is_set():
+                for directory in directories:
+                    upload(backend, directory, f"{name}/{number}", options.concurrency)
+                number += 1
+        except SystemExit as failure:
+            failures.append(failure)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        found = client_load(source, options.seconds)
+    finally:
+        ended.set()
+        feeder.join()
+    if failures:
+        raise failures[0]
+    return found
+
+
+def clients(kind, source, backend, directories, options, credentials):
+    """The p99 of clients with nothing beside them, beside a mirror that catches up, beside s5cmd into the same backend."""
+    found = {"alone": [], "mirror": [], "s5cmd": []}
+    was_busy = []
+    for number in range(options.rounds):
+        turns = list(found) if number % 2 == 0 else list(found)[::-1]
+        for turn in turns:
+            if turn == "alone":
+                found[turn].append(client_load(source, options.seconds))
+            elif turn == "mirror":
+                name = f"p99-{number}"
+                one, is_busy = clients_beside_mirror(source, backend, directories, name, options, credentials)
+                found[turn].append(one)
+                was_busy.append(is_busy)
+            else:
+                found[turn].append(clients_beside_s5cmd(source, backend, directories, f"direct-p99-{number}", options))
+    for call in ("get", "put"):
+        p99 = {turn: statistics.median(one[call] for one in rounds) for turn, rounds in found.items()}
+        row = {
+            "backend": kind, "cell": f"p99 of clients' {call}", "unit": "ms", "rounds": found, **p99,
+            "growth": p99["mirror"] / p99["alone"] - 1, "growthBesideS5cmd": p99["s5cmd"] / p99["alone"] - 1,
+            "mirrorWasBusyThroughout": all(was_busy),
+        }
+        print(
+            f"{kind:10} {row['cell']:24} alone {p99['alone']:8.2f} ms  beside the mirror {p99['mirror']:8.2f} ms "
+            f"({row['growth']:+.0%})  beside s5cmd {p99['s5cmd']:8.2f} ms ({row['growthBesideS5cmd']:+.0%})"
+            + ("" if all(was_busy) else "  the mirror had nothing left at the end"),
+            flush=True,
+        )
+        yield row
 
 
 def make_files(directory, count, size):
@@ -106,6 +200,7 @@ def main():
     parser.add_argument("--objects", type=int, default=5000, help="small objects of 4 KiB (default: 5000)")
     parser.add_argument("--large", type=int, default=1024, help="MiB of each of two large objects (default: 1024)")
     parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--seconds", type=int, default=6, help="how long clients are measured (default: 6)")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(".build-bench/mirror.json"))
     options = parser.parse_args()
     program = os.path.abspath(os.environ.get("HOLDFAST", ".build/release/holdfast"))
@@ -151,6 +246,7 @@ def main():
                     f" share {row['share']:.0%}",
                     flush=True,
                 )
+            rows += clients(kind, source, backend, [small, large], options, credentials)
         finally:
             for system in reversed(running):
                 system.end()

@@ -20,6 +20,14 @@ def limit_of(cell):
     return median(samples) if samples else None
 
 
+def reached(cell, limit):
+    """Whether the median reaches the share that the cell aims at; its other aims stand in the second table."""
+    rate = median(cell["samples"].get("holdfast", []))
+    if not cell["aim"] or not limit or not rate:
+        return ""
+    return "yes" if round(rate / limit, 2) >= cell["aim"] else "NO"
+
+
 def markdown(found):
     """The table: median/best and processor time for each system, then the ratios."""
     names = [name for name in ("holdfast", "seaweedfs") if name in found["labels"]]
@@ -33,8 +41,8 @@ def markdown(found):
         + " | "
         + " | ".join(f"{labels[name]} ÷ limit" for name in names)
         + (" | Holdfast ÷ SeaweedFS" if len(names) == 2 else "")
-        + " | aim |",
-        "|---" * (4 + 2 * len(names) - (1 if len(names) < 2 else 0)) + "|",
+        + " | aim | reached |",
+        "|---" * (5 + 2 * len(names) - (1 if len(names) < 2 else 0)) + "|",
     ]
     for cell in found["cells"]:
         limit = limit_of(cell)
@@ -51,6 +59,7 @@ def markdown(found):
         if len(names) == 2:
             row.append(f"{rates[0] / rates[1]:.1f}" if rates[0] and rates[1] else "–")
         row.append(", ".join(filter(None, [f"≥ {cell['aim']}" if cell["aim"] else "", cell["more"]])))
+        row.append(reached(cell, limit))
         lines.append("| " + " | ".join(row) + " |")
     lines += ["", "| | " + " | ".join(labels[name] for name in names) + " |", "|---" * (1 + len(names)) + "|"]
     for cell in found["cells"]:
@@ -64,6 +73,12 @@ def markdown(found):
         lines.append("| p99 of GET 4 KiB, 8, alone → under a big upload (ms) | " + " | ".join(row) + " |")
     row = [f"{found['peak'][name] / 2**20:,.0f}" for name in names]
     lines.append("| peak memory of all server processes (MiB) | " + " | ".join(row) + " |")
+    for name, many in (found.get("many") or {}).items():
+        lines += [
+            "",
+            f"{labels[name]} with {many['objects']:,} objects of 4 KiB and {many['connections']} connections, half of them "
+            f"writing: peak memory {many['peak'] / 2**20:,.0f} MiB (aim: 250), {many['failed']} requests failed.",
+        ]
     return "\n".join(lines) + "\n"
 
 

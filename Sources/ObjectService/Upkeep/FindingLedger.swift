@@ -160,6 +160,11 @@ package final class FindingLedger: Sendable {
         state.withLock { state in state.open.values.filter { $0.finding.mirror == mirror } }
     }
 
+    /// Open findings of all mirrors, also of those that are gone.
+    package func openOfMirrors() -> [Finding] {
+        state.withLock { state in state.open.values.lazy.map(\.finding).filter { $0.mirror != nil } }
+    }
+
     /// Writes what was noted.
     package func flush() async throws {
         while true {

@@ -38,14 +38,16 @@ extension S3Service {
             attributes: new.attributes,
             conditions: try writeConditions(request.headers)
         )
+        let policy = try await objects.mirrorAcknowledgement(of: bucket)
         let row: VersionRow
         if let algorithm = try ChecksumHeaders.uploadAlgorithm(request.headers),
             objectChecksum(of: source)?.checksum.algorithm != algorithm
         {
-            row = try await copyBytes(command, new, source, sourceKey, algorithm)
+            row = try await copyBytes(command, new, source, sourceKey, algorithm, policy)
         } else {
-            row = try await objects.copy(command, encryption: new.encryption, sourceKey: sourceKey)
+            row = try await copy(command, new, source, sourceKey, policy)
         }
+        try await acknowledge(row, policy)
         let expiration = try await expirationHeader(row, exchange)
         exchange.send(
             200,
@@ -59,20 +61,42 @@ extension S3Service {
         )
     }
 
+    /// A copy that was made before and whose mirrors were waited for in vain is not made a second time.
+    @inline(never)
+    private func copy(
+        _ command: CopyCommand,
+        _ new: NewObject,
+        _ source: VersionRow,
+        _ sourceKey: EncryptionKey?,
+        _ policy: MirrorAcknowledgement?
+    ) async throws -> VersionRow {
+        let isDefault = new.hasDefaultRetention
+        if let known = try await objects.versionToWaitFor(
+            command,
+            source: source,
+            isDefaultRetention: isDefault,
+            policy
+        ) {
+            return known
+        }
+        return try await objects.copy(command, encryption: new.encryption, sourceKey: sourceKey)
+    }
+
     /// A copy with a checksum that the source doesn't have: its bytes have to be read.
     private func copyBytes(
         _ command: CopyCommand,
         _ new: NewObject,
         _ source: VersionRow,
         _ sourceKey: EncryptionKey?,
-        _ algorithm: ChecksumAlgorithm
+        _ algorithm: ChecksumAlgorithm,
+        _ policy: MirrorAcknowledgement?
     ) async throws -> VersionRow {
         let conditions = ConditionalHeaders(command.sourceConditions)
         guard
             conditions.evaluateCopySource(etag: source.etag, lastModified: source.createdAt) == .proceed
         else { throw S3Error(.preconditionFailed) }
         let reader = try objects.read(source, clientKey: sourceKey)
-        let put = PutRequest(
+        var put = PutRequest(
             bucket: command.bucket,
             key: command.key,
             metadata: command.metadata ?? source.metadata,
@@ -83,6 +107,8 @@ extension S3Service {
             expectation: BodyExpectation(size: source.size),
             checksum: algorithm
         )
+        put.acknowledgement = policy
+        put.retentionIsDefault = new.hasDefaultRetention
         return try await objects.put(put, body: ReaderByteSource(reader))
     }
 

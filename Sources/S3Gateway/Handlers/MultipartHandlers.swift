@@ -141,15 +141,19 @@ extension S3Service {
         }
     }
 
-    /// Checking that thousands of parts are durable may take longer than a client waits in silence: blanks in front of
+    /// Checking that thousands of parts are durable, and waiting for mirrors, may take longer than a client waits in
+    /// silence: blanks in front of
     /// the document keep it waiting, and what goes wrong then is told in the document.
     /// "Amazon S3 periodically sends white space characters to keep the connection from timing out."
     /// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
     private func answer(_ exchange: Exchange, _ complete: CompleteRequest) async throws {
-        let (objects, clock) = (self.objects, self.clock)
+        let clock = self.clock
+        let policy = try await objects.mirrorAcknowledgement(of: complete.upload.bucket)
         try await withThrowingTaskGroup(of: CompletionEvent.self) { group in
             group.addTask {
-                do { return .ended(.success(try await objects.complete(complete))) } catch {
+                do {
+                    return .ended(.success(try await self.completed(complete, policy)))
+                } catch {
                     return .ended(.failure(error))
                 }
             }
@@ -186,6 +190,16 @@ extension S3Service {
                 }
             }
         }
+    }
+
+    /// A completion that is repeated gives the version that the first one made, and waits for it.
+    @inline(never)
+    private func completed(_ complete: CompleteRequest, _ policy: MirrorAcknowledgement?) async throws
+        -> VersionRow
+    {
+        let row = try await objects.complete(complete)
+        try await acknowledge(row, policy)
+        return row
     }
 
     private func send(

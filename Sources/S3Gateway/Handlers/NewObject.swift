@@ -12,6 +12,8 @@ struct NewObject {
     var tags: [NamedValue]?
     var attributes: VersionAttributes
     var encryption: EncryptionChoice
+    /// Until when it is locked was said by the bucket.
+    var hasDefaultRetention: Bool
     /// Of the response.
     var encryptionHeaders: [HeaderField]
 }
@@ -38,6 +40,7 @@ extension S3Service {
             tags: tags,
             attributes: attributes,
             encryption: encryption.choice,
+            hasDefaultRetention: !headers.contains("x-amz-object-lock-retain-until-date"),
             encryptionHeaders: encryption.headers
         )
     }

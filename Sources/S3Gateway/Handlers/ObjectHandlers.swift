@@ -26,6 +26,7 @@ extension S3Service {
         }
         let new = try await newObject(request.headers, in: bucket, request, account: request.account)
         try Self.checkIntegrity(request.headers, checksums)
+        let policy = try await objects.mirrorAcknowledgement(of: bucket)
         var put = PutRequest(
             bucket: bucket,
             key: key,
@@ -38,8 +39,11 @@ extension S3Service {
             checksum: checksums.algorithm
         )
         if checksums.trailer != nil { put.expectationAtEnd = content.expectationSource }
+        put.acknowledgement = policy
+        put.retentionIsDefault = new.hasDefaultRetention
         exchange.body.acceptBody()
         let row = try await objects.put(put, body: content)
+        try await acknowledge(row, policy)
         exchange.send(
             200,
             [HeaderField("ETag", ETag.quoted(row.etag))] + identity(of: row) + new.encryptionHeaders

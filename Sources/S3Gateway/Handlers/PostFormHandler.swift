@@ -19,7 +19,12 @@ extension S3Service {
         try await authorize(form, of: account, request)
         file.sizes = sizes
         let new = try await newObject(from: form, in: bucket, request, account: account)
-        let row = try await objects.put(try putRequest(form, new, bucket), body: file)
+        let policy = try await objects.mirrorAcknowledgement(of: bucket)
+        var put = try putRequest(form, new, bucket)
+        put.acknowledgement = policy
+        put.retentionIsDefault = new.hasDefaultRetention
+        let row = try await objects.put(put, body: file)
+        try await acknowledge(row, policy)
         answer(exchange, form, row, new, bucket)
     }
 

@@ -93,6 +93,7 @@ package enum ErrorMapping {
         .dataUnavailable: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "30"),
         .deadlineExceeded: Row(code: .serviceUnavailable, usesMessage: true),
         .overloaded: Row(code: .slowDown),
+        .notMirrored: Row(code: .serviceUnavailable, usesMessage: true, retryAfter: "5"),
         // The outcome may be either: a client must not take it for a refusal, and may repeat the request.
         .outcomeUnknown: Row(code: .internalError, usesMessage: true),
         .storeFull: Row(code: .insufficientStorage),

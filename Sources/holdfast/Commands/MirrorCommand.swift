@@ -11,7 +11,7 @@ struct MirrorCommand: AsyncParsableCommand {
         abstract: "Keep copies of versions in S3-compatible backends, and bring them back.",
         discussion: """
             A mirror gets every version that its rules take, after the store has it; no client waits for a \
-            mirror. In the backend an object has the key PREFIX BUCKET/KEY and its bytes as they are, with \
+            mirror, unless its bucket is told to ('holdfast mirror ack'). In the backend an object has the key PREFIX BUCKET/KEY and its bytes as they are, with \
             x-amz-meta-holdfast-version, -sha256 and -time. A bucket with versioning keeps the history, \
             another one the newest version of each key. A server works on its mirrors by itself; without one \
             'holdfast mirror run' does.
@@ -26,7 +26,7 @@ struct MirrorCommand: AsyncParsableCommand {
             MirrorAdd.self, MirrorListing.self, MirrorStatusCommand.self, MirrorPause.self, MirrorResume.self,
             MirrorRetry.self, MirrorFailures.self, MirrorCredentialsCommand.self, MirrorVerify.self,
             MirrorDiff.self, MirrorAuditCommand.self, MirrorRestoreCommand.self, MirrorRemove.self,
-            MirrorRun.self,
+            MirrorRun.self, MirrorAcknowledge.self,
         ]
     )
 }
