@@ -97,7 +97,8 @@ extension S3ClientError {
         var error = S3ClientError(
             .service,
             code: code,
-            document?.message ?? "The server answered \(subject) with status \(head.status).",
+            document?.message
+                ?? "The server answered \(subject): \(sentence(head.status)) (status \(head.status)).",
             isRetryable: isRetryable(code: code, status: head.status),
             // The server failed while it worked on it.
             mayHaveTakenEffect: head.status >= 500
@@ -127,6 +128,28 @@ extension S3ClientError {
         case 503: "ServiceUnavailable"
         case 507: "InsufficientStorage"
         default: "Status\(status)"
+        }
+    }
+
+    /// What answers without a body mean, as to HEAD.
+    private static func sentence(_ status: Int) -> String {
+        switch status {
+        case 301, 307, 308: "it is elsewhere, and the answer names no place that is trusted"
+        case 304: "it has not changed"
+        case 400: "the request lacks something, or has what does not belong there"
+        case 401, 403: "access is denied"
+        case 404: "there is no such thing"
+        case 405: "it is a delete marker, or nothing that can be asked for that"
+        case 409: "it does not go with the present state"
+        case 412: "a condition does not hold"
+        case 416: "the range lies outside"
+        case 429: "there were too many requests"
+        case 500: "the server failed"
+        case 501: "the server does not know how to"
+        case 502, 504: "a server behind it does not answer"
+        case 503: "not at this time"
+        case 507: "there is no room left"
+        default: "an answer that is not expected there"
         }
     }
 

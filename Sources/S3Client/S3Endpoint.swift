@@ -47,7 +47,7 @@ package struct S3Endpoint: Hashable, Sendable, CustomStringConvertible {
         self.style = style
     }
 
-    static func isRegion(_ text: String) -> Bool {
+    package static func isRegion(_ text: String) -> Bool {
         (1...64).contains(text.utf8.count) && text.utf8.allSatisfy(isRegionByte)
     }
 

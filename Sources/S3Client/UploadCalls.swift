@@ -1,6 +1,6 @@
 package import ContentHashing
 internal import CurlTransport
-internal import S3Protocol
+package import S3Protocol
 package import StoreModel
 
 package struct S3UploadedPart: Hashable, Sendable {
@@ -79,6 +79,33 @@ extension S3Client {
             entityTag: result.entityTag,
             size: body.length,
             checksum: integrity.checksum
+        )
+    }
+
+    /// A part out of bytes that the server has.
+    /// https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
+    /// - Parameter ifMatch: the source's entity tag, without quotes: another one is refused with status 412.
+    package func copyPart(
+        from source: CopySource,
+        _ range: ClosedRange<UInt64>,
+        ifMatch: String,
+        to bucket: String,
+        _ key: ObjectKey,
+        uploadID: String,
+        number: Int
+    ) async throws -> S3UploadedPart {
+        var call = S3Call("PUT", bucket: bucket, key: key)
+        call.query = [("partNumber", "\(number)"), ("uploadId", uploadID)]
+        call.headers.set(CopySource.headerName, source.headerValue)
+        call.headers.set("x-amz-copy-source-range", "bytes=\(range.lowerBound)-\(range.upperBound)")
+        call.headers.set("x-amz-copy-source-if-match", EntityTag.quoted(ifMatch))
+        call.timeouts = Self.patient
+        let element = AnswerElement(try await document(call, body: .empty).document("CopyPartResult"))
+        return S3UploadedPart(
+            number: number,
+            entityTag: try element.entityTag(),
+            size: range.upperBound - range.lowerBound + 1,
+            checksum: element.checksum()
         )
     }
 

@@ -24,7 +24,7 @@ struct Downloader: Sendable {
         if available > 0 {
             if let chunks = try await session.chunks(of: version, upTo: available) {
                 try await partial.keepVerifiedBytes(chunks: chunks, progress: progress)
-            } else if version.isVerifiable {
+            } else if version.isVerifiable || partial.isOfThisBoot {
                 try await partial.keepBytesToBeVerified(progress: progress)
             } else {
                 try partial.restart()
@@ -81,7 +81,7 @@ struct Downloader: Sendable {
         try await Blocking.run { try LocalFile.standardOutput.write(last[...]) }
     }
 
-    /// Whether the target is there with the same size and SHA-256.
+    /// Whether the target is there with the same bytes.
     private func isUnchanged(_ version: VersionReport, in directory: LocalDirectory, name: String)
         async throws -> Bool
     {
@@ -97,11 +97,9 @@ struct Downloader: Sendable {
         case .other where !directory.isLink(name): throw notRegular(directory, name)
         default: break
         }
-        guard facts.kind == .regular, facts.size == version.size, let expected = version.sha256 else {
-            return false
-        }
+        guard facts.kind == .regular, facts.size == version.size else { return false }
         guard let file = try? directory.file(name, flags: O_RDONLY) else { return false }
-        return try await FileDigest.of(file) == expected
+        return try await LocalCopy.isEqual(file, version, session)
     }
 
     private func notRegular(_ directory: LocalDirectory, _ name: String) -> CommandError {

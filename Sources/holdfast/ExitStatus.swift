@@ -9,7 +9,7 @@ package import StoreModel
 /// | 2 | usage | wrong arguments, or a name that is not allowed |
 /// | 3 | notFound | no such store, bucket, key or version |
 /// | 4 | conflict | it exists already, is not empty, or a condition does not hold |
-/// | 5 | unavailable | not enough replicas, too busy, or no answer: nothing became visible, try again later |
+/// | 5 | unavailable | not enough replicas, or too busy: nothing became visible, try again later |
 /// | 6 | damaged | damaged or missing data that no replica could make good |
 /// | 7 | storeInUse | another process holds the store |
 /// | 8 | full | no room left for new data |
@@ -20,6 +20,8 @@ package import StoreModel
 /// | 13 | inputOutput | a disk of the store answered with an error |
 /// | 14 | repaired | a scrub found damage and repaired all of it |
 /// | 15 | notMirrored | stored, but a mirror that the bucket waits for does not have it yet; it will get it |
+/// | 16 | denied | the key is not known, or its account may not do that |
+/// | 17 | unreachable | no answer from the server that was asked: nothing was changed |
 /// | 130, 143 | interrupted, terminated | stopped by SIGINT or SIGTERM; a download can be resumed |
 /// | 141 | brokenPipe | the reader of standard output went away |
 package enum ExitStatus: Int32, Sendable {
@@ -39,6 +41,8 @@ package enum ExitStatus: Int32, Sendable {
     case inputOutput = 13
     case repaired = 14
     case notMirrored = 15
+    case denied = 16
+    case unreachable = 17
     case interrupted = 130
     case brokenPipe = 141
     case terminated = 143
@@ -84,13 +88,13 @@ package enum ExitStatus: Int32, Sendable {
         .objectLocked: .conflict,
         .invalidBucketState: .conflict,
         .payloadHashMismatch: .conflict,
-        .accessDenied: .conflict,
+        .accessDenied: .denied,
         .masterKeyUnavailable: .localFile,
         .encryptionKeyMissing: .usage,
         .encryptionKeyUnexpected: .usage,
         .noSuchAccount: .notFound,
         .noSuchAccessKey: .notFound,
-        .serverUnreachable: .unavailable,
+        .serverUnreachable: .unreachable,
         .notMirrored: .notMirrored,
     ]
 

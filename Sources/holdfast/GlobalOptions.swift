@@ -27,6 +27,7 @@ struct GlobalOptions: ParsableArguments {
     var lockTimeout: Double = 5
 
     func validate() throws {
+        if let store, store.isEmpty { throw ValidationError("--store needs the path of a directory.") }
         guard lockTimeout >= 0, lockTimeout <= 86_400 else {
             throw ValidationError("--lock-timeout \(lockTimeout): give seconds from 0 to 86400.")
         }

@@ -23,11 +23,13 @@ struct Holdfast: AsyncParsableCommand {
 
             The store is --store DIR, else $HOLDFAST_STORE, else ./holdfast-data. One process uses a store \
             at a time. Addresses are BUCKET/KEY; an address that ends with a slash stands for all keys that \
-            begin so. With --endpoint URL (or HOLDFAST_ENDPOINT) a server is asked instead. With --json a command prints one JSON document, and errors are JSON on standard error.
+            begin so. With --endpoint URL (or HOLDFAST_ENDPOINT) the commands of objects and \
+            buckets ask a server instead. With --json a command prints one JSON document, and errors are JSON on standard error.
 
             Exit codes: 0 done, 1 internal fault, 2 wrong usage or name, 3 not found, 4 conflict, 5 not \
             enough replicas, 6 damaged data, 7 store in use, 8 full, 9 outcome unknown, 10 unsupported \
-            format, 11 local file, 12 partly done, 13 disk error, 14 repaired, 130 and 143 interrupted.
+            format, 11 local file, 12 partly done, 13 disk error, 14 repaired, 15 not mirrored \
+            yet, 16 denied, 17 server not reached, 130 and 143 interrupted, 141 nobody reads the output.
 
             Completions: holdfast --generate-completion-script bash (or zsh, or fish)
             """,

@@ -77,6 +77,14 @@ final class LocalFile: Sendable {
         }
     }
 
+    /// Looks whether a log can be written to the end of a file, which is made where it is missing.
+    static func checkAppendable(_ path: String) throws {
+        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0o640)
+        // A pipe that nobody reads yet is none of this one's business.
+        guard descriptor >= 0 || errno == ENXIO else { throw systemError(.fileUnwritable, path, errno) }
+        if descriptor >= 0 { close(descriptor) }
+    }
+
     private static func check(_ kind: Facts.Kind, path: String) throws {
         switch kind {
         case .regular, .pipe: return
@@ -177,8 +185,8 @@ final class LocalFile: Sendable {
         guard fsync(descriptor) == 0 else { throw systemError(.localInputOutput, name, errno) }
     }
 
-    /// Waits for data on a pipe or terminal, in steps, so that a signal is noticed.
-    private func waitUntilReadable() -> Bool {
+    /// Waits for data on a pipe or terminal, or for the end of it, in steps, so that a signal is noticed.
+    func waitUntilReadable() -> Bool {
         while true {
             if Interruption.isRequested { return false }
             var wanted = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)

@@ -7,6 +7,10 @@ package enum VersionChoice: Sendable {
     case id(VersionID)
     /// The version that S3 names "null".
     case null
+
+    var isNamed: Bool {
+        if case .newest = self { false } else { true }
+    }
 }
 
 /// What is put, but for its bytes.
@@ -26,6 +30,9 @@ struct UploadRequest: Sendable {
 
 /// A store as the commands see it: one in a directory, or one behind a server. Names for buckets, reports for rows.
 protocol ObjectSession: Sendable {
+    /// Whether every byte that comes was verified on its way, whatever is known of the whole.
+    var verifiesBytes: Bool { get }
+
     func buckets() async throws -> [BucketReport]
     /// - Throws: `StoreError` with `.noSuchBucket`.
     func requireBucket(_ name: BucketName) async throws

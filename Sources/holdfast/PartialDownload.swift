@@ -8,7 +8,9 @@ internal import StoreModel
 /// Invariants:
 /// 1. The target's name only ever holds a whole, verified, fsynced object: it is replaced by rename(2).
 /// 2. Bytes of an earlier attempt are used only when they belong to the same version and SHA-256, and each
-///    of their chunks hashes to its digest now.
+///    of their chunks hashes to its digest now; where chunks are not known the whole is verified at its end. Where
+///    nothing is known to compare the whole with, only bytes that were written since the machine was started are
+///    used: the kernel has them as they were written, and a power cut has lost none.
 /// 3. One process works on a partial file: it is locked with flock(2).
 struct PartialDownload: ~Copyable {
     /// What `.NAME.holdfast-state` holds.
@@ -19,6 +21,14 @@ struct PartialDownload: ~Copyable {
         var sha256: String?
         /// Of a version whose id is not known.
         var etag: String?
+        /// When there is nothing to verify the whole with: the start of the machine in which its bytes were written.
+        var boot: String?
+
+        func isSameVersion(as other: State) -> Bool {
+            var other = other
+            other.boot = boot
+            return self == other
+        }
     }
 
     private static let partialSuffix = ".holdfast-partial"
@@ -31,6 +41,8 @@ struct PartialDownload: ~Copyable {
     private let file: LocalFile
     private let version: VersionReport
     private var check: ContentCheck
+    /// Whether what an earlier attempt left was written since the machine was started.
+    let isOfThisBoot: Bool
     /// Verified bytes in the file, or such that are verified with the whole.
     var length: UInt64 { check.length }
 
@@ -74,9 +86,13 @@ struct PartialDownload: ~Copyable {
             versionID: version.id.description,
             size: version.size,
             sha256: version.sha256?.hex,
-            etag: version.id == .unknown ? version.etag : nil
+            etag: version.id == .unknown ? version.etag : nil,
+            boot: version.isVerifiable ? nil : bootID()
         )
-        if readState(stateName, in: directory) != wanted {
+        let found = readState(stateName, in: directory)
+        let isKept =
+            found?.isSameVersion(as: wanted) == true && (version.isVerifiable || found?.boot == wanted.boot)
+        if !isKept {
             try file.truncate(to: 0)
             let text = try JSONOutput.document(wanted)
             directory.remove(stateName)
@@ -88,8 +104,16 @@ struct PartialDownload: ~Copyable {
             partialName: partialName,
             stateName: stateName,
             file: file,
-            version: version
+            version: version,
+            isOfThisBoot: wanted.boot != nil
         )
+    }
+
+    private static func bootID() -> String? {
+        guard let file = try? LocalFile.openForReading("/proc/sys/kernel/random/boot_id"),
+            let bytes = try? file.read(upTo: 64, at: 0), !bytes.isEmpty
+        else { return nil }
+        return String(decoding: bytes, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
     private init(
@@ -98,7 +122,8 @@ struct PartialDownload: ~Copyable {
         partialName: String,
         stateName: String,
         file: LocalFile,
-        version: VersionReport
+        version: VersionReport,
+        isOfThisBoot: Bool
     ) {
         self.directory = directory
         self.name = name
@@ -106,6 +131,7 @@ struct PartialDownload: ~Copyable {
         self.stateName = stateName
         self.file = file
         self.version = version
+        self.isOfThisBoot = isOfThisBoot
         check = ContentCheck(version)
     }
 

@@ -33,6 +33,8 @@ final class RemoteSession: ObjectSession {
         try await RemoteErrors.translate(isChange: true, call)
     }
 
+    var verifiesBytes: Bool { false }
+
     // MARK: Buckets
 
     func buckets() async throws -> [BucketReport] {
@@ -136,20 +138,26 @@ final class RemoteSession: ObjectSession {
     }
 
     func head(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> VersionReport {
+        let info = try await info(bucket, key, choice)
+        var version = VersionReport(info, bucket, key)
+        version.isLatest = choice.name == nil ? true : nil
+        version.tags = []
+        if info.tagCount > 0 {
+            let tags = try await read {
+                try await client.getTagging(bucket.description, key, versionID: choice.name)
+            }
+            version.tags = tags.map { ($0.key, $0.value) }
+        }
+        return version
+    }
+
+    private func info(
+        _ bucket: BucketName,
+        _ key: ObjectKey,
+        _ choice: VersionChoice
+    ) async throws -> S3ObjectInfo {
         do {
-            let info = try await read {
-                try await client.headObject(bucket.description, key, versionID: choice.name)
-            }
-            var version = VersionReport(info, bucket, key)
-            version.isLatest = choice.name == nil ? true : nil
-            version.tags = []
-            if info.tagCount > 0 {
-                let tags = try await read {
-                    try await client.getTagging(bucket.description, key, versionID: choice.name)
-                }
-                version.tags = tags.map { ($0.key, $0.value) }
-            }
-            return version
+            return try await headInfo(bucket, key, choice)
         } catch let error as StoreError where error.code == .noSuchKey {
             // The answer to HEAD has no words: whether it is the bucket that is missing is asked for.
             try await requireBucket(bucket)
@@ -158,6 +166,54 @@ final class RemoteSession: ObjectSession {
                 throw StoreError(.noSuchVersion, "\(address) has no such version.")
             }
             throw StoreError(.noSuchKey, "There is no object \(address).")
+        }
+    }
+
+    private func headInfo(
+        _ bucket: BucketName,
+        _ key: ObjectKey,
+        _ choice: VersionChoice
+    ) async throws -> S3ObjectInfo {
+        do {
+            return try await retry.run(budget: budget) {
+                try await client.headObject(bucket.description, key, versionID: choice.name)
+            }
+        } catch let error as S3ClientError {
+            let told = await reason(of: error, bucket, key, choice) ?? error
+            if told.status == 400, told.message.contains("Server Side Encryption") {
+                throw StoreError(
+                    .encryptionKeyMissing,
+                    "\(quoted("\(bucket)/\(key)")) is encrypted with a client's key, which has to come with each request.",
+                    advice: "holdfast sends no such keys: use a client that does (aws s3 cp --sse-c …).",
+                    cause: told
+                )
+            }
+            throw RemoteErrors.storeError(told, isChange: false)
+        }
+    }
+
+    /// The answer to a HEAD has no words: what stands in the way of it is told by that to a GET of one byte.
+    private func reason(
+        of error: S3ClientError,
+        _ bucket: BucketName,
+        _ key: ObjectKey,
+        _ choice: VersionChoice
+    ) async -> S3ClientError? {
+        guard !error.isDocumented, let status = error.status, [400, 403, 405].contains(status) else {
+            return nil
+        }
+        do {
+            try await client.getObject(
+                bucket.description,
+                key,
+                range: .from(first: 0, last: 0),
+                versionID: choice.name
+            ) { _ in }
+            return nil
+        } catch let told as S3ClientError where told.status == status && told.isDocumented {
+            return told
+        } catch {
+            return nil
         }
     }
 
@@ -273,15 +329,44 @@ final class RemoteSession: ObjectSession {
     }
 
     func delete(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> DeletionReport {
+        // The answer is the same whether or not there was such a version.
+        if choice.isNamed, try await !exists(bucket, key, choice) {
+            return DeletionReport(bucket: bucket.description, key: key.description)
+        }
         let result = try await change {
             try await client.deleteObject(bucket.description, key, versionID: choice.name)
         }
+        if choice.isNamed {
+            return DeletionReport(
+                bucket: bucket.description,
+                key: key.description,
+                removedVersion: result.versionID ?? choice.name
+            )
+        }
+        let marker = result.isDeleteMarker ? result.versionID : nil
         return DeletionReport(
             bucket: bucket.description,
             key: key.description,
-            deleteMarker: choice.name == nil && result.isDeleteMarker ? result.versionID : nil,
-            removedVersion: choice.name == nil ? nil : result.versionID ?? choice.name
+            deleteMarker: marker,
+            versioning: marker.map { $0 == "null" ? .suspended : .enabled } ?? .off
         )
+    }
+
+    /// Whether there is such a version, or delete marker. What may not be looked at counts as there.
+    private func exists(_ bucket: BucketName, _ key: ObjectKey, _ choice: VersionChoice) async throws -> Bool
+    {
+        do {
+            _ = try await head(bucket: bucket, key: key, choice)
+            return true
+        } catch let error as StoreError where error.code == .noSuchVersion {
+            return false
+        } catch let error as StoreError where Self.isThere(error.code) {
+            return true
+        }
+    }
+
+    private static func isThere(_ code: StoreError.Code) -> Bool {
+        [.methodNotAllowed, .accessDenied, .encryptionKeyMissing, .invalidArgument].contains(code)
     }
 
     func restore(_ version: VersionReport) async throws -> VersionReport {
@@ -313,17 +398,46 @@ final class RemoteSession: ObjectSession {
         versionName: String?,
         to target: (bucket: BucketName, key: ObjectKey)
     ) async throws -> VersionReport {
-        let made = try await change {
-            try await client.copyObject(
-                from: CopySource(bucket: bucket, key: key, versionID: versionName),
+        let named: VersionChoice =
+            versionName == "null" ? .null : versionName.flatMap { VersionID($0) }.map { .id($0) } ?? .newest
+        let info = try await info(bucket, key, named)
+        let madeID =
+            info.size > RemoteCopy.sizeMax
+            ? try await copyInParts(info, bucket, key, versionName, to: target)
+            : try await change {
+                try await client.copyObject(
+                    from: CopySource(bucket: bucket, key: key, versionID: versionName),
+                    to: target.bucket.description,
+                    target.key
+                ).versionID
+            }
+        let choice = madeID.flatMap { VersionID($0) }.map { VersionChoice.id($0) } ?? .newest
+        var version = try await head(bucket: target.bucket, key: target.key, choice)
+        version.isLatest = true
+        return version
+    }
+
+    private func copyInParts(
+        _ info: S3ObjectInfo,
+        _ bucket: BucketName,
+        _ key: ObjectKey,
+        _ versionName: String?,
+        to target: (bucket: BucketName, key: ObjectKey)
+    ) async throws -> String? {
+        // The version that was looked at, whatever becomes the newest meanwhile.
+        let name = versionName ?? info.versionID
+        let tags =
+            info.tagCount == 0
+            ? [] : try await read { try await client.getTagging(bucket.description, key, versionID: name) }
+        return try await change {
+            try await RemoteCopy(client: client, retry: retry, budget: budget).run(
+                info,
+                from: CopySource(bucket: bucket, key: key, versionID: name),
+                tags: tags,
                 to: target.bucket.description,
                 target.key
             )
         }
-        let choice = made.versionID.flatMap { VersionID($0) }.map { VersionChoice.id($0) } ?? .newest
-        var version = try await head(bucket: target.bucket, key: target.key, choice)
-        version.isLatest = true
-        return version
     }
 
     func statistics(
@@ -338,7 +452,7 @@ final class RemoteSession: ObjectSession {
             chunkCount: nil,
             uniqueBytes: nil,
             copiesNotPresent: nil,
-            chunks: []
+            chunks: nil
         )
     }
 }

@@ -2,6 +2,7 @@
 
 internal import AdminGateway
 internal import Catalog
+internal import ContentHashing
 internal import ObjectService
 internal import StoreModel
 
@@ -20,7 +21,11 @@ extension VersionReport {
             sha256: row.checksums.sha256,
             contentType: row.contentType,
             userMetadata: row.userMetadata.map { ($0.name, $0.value) },
-            tags: row.tags.map { ($0.name, $0.value) }
+            tags: row.tags.map { ($0.name, $0.value) },
+            checksum: row.checksums.others.lazy.compactMap { other in
+                // One of an object in parts that is over the parts' checksums can't be read as one.
+                ChecksumAlgorithm(name: other.name).flatMap { Checksum($0, base64: other.value) }
+            }.first
         )
     }
 

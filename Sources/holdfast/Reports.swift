@@ -28,7 +28,7 @@ package struct VersionReport: Encodable, Sendable {
     /// Not known, like the tags, from a listing.
     package var userMetadata: [(name: String, value: String)]?
     package var tags: [(name: String, value: String)]?
-    /// Of the whole object, where its SHA-256 is not known; not shown.
+    /// Of the whole object, for where its SHA-256 is not known; not shown.
     package var checksum: Checksum?
 
     private enum CodingKeys: String, CodingKey {
@@ -184,21 +184,21 @@ package struct ChunkReport: Encodable, Sendable {
 /// `stat`.
 package struct StatisticsReport: Encodable, Sendable {
     package let version: VersionReport
-    /// Absent where a server was asked: S3 has no chunks.
+    /// Absent, like all that follows, where a server was asked: S3 has no chunks.
     package let chunkCount: UInt64?
-    /// Bytes of the different chunks; absent when there are too many to count.
+    /// Bytes of the different chunks; absent also when there are too many to count.
     package let uniqueBytes: UInt64?
     /// Copies that are missing, damaged or unreachable, over all chunks.
     package let copiesNotPresent: UInt64?
     /// The first 1,000, or all with --chunks.
-    package let chunks: [ChunkReport]
+    package let chunks: [ChunkReport]?
 
     package init(
         version: VersionReport,
         chunkCount: UInt64?,
         uniqueBytes: UInt64?,
         copiesNotPresent: UInt64?,
-        chunks: [ChunkReport]
+        chunks: [ChunkReport]?
     ) {
         self.version = version
         self.chunkCount = chunkCount
@@ -214,14 +214,24 @@ package struct DeletionReport: Encodable, Sendable {
     package let key: String
     /// The version id of the delete marker that now hides the object.
     package let deleteMarker: String?
-    /// The version that is gone for good.
+    /// The version that is gone for good, as S3 names it: an id, or "null".
     package let removedVersion: String?
+    /// What the bucket keeps, as the answer tells: "enabled": all versions are kept; "suspended": but for the null
+    /// version; "off": nothing is. Absent for a named version, and where there was nothing to delete.
+    package let versioning: String?
 
-    package init(bucket: String, key: String, deleteMarker: String?, removedVersion: String?) {
+    init(
+        bucket: String,
+        key: String,
+        deleteMarker: String? = nil,
+        removedVersion: String? = nil,
+        versioning: BucketVersioning? = nil
+    ) {
         self.bucket = bucket
         self.key = key
         self.deleteMarker = deleteMarker
         self.removedVersion = removedVersion
+        self.versioning = versioning?.rawValue
     }
 }
 
@@ -454,10 +464,22 @@ package struct TransferReport: Encodable, Sendable {
     package var bytes: UInt64 = 0
     /// Files that the store already has, or that are already here.
     package var unchanged: UInt64 = 0
+    /// Keys that were got although the server knows nothing to compare their bytes with.
+    package var notVerified: UInt64 = 0
     package var skipped: [Item] = []
     package var failed: [Item] = []
 
     package init() {}
+}
+
+/// `serve`, on one line, when it is ready.
+package struct ServingReport: Encodable, Sendable {
+    /// Where the S3 API listens.
+    package let addresses: [String]
+    package let operations: String?
+    /// Of the root key, when a random one was made: it is shown this once.
+    package let rootAccessKey: String?
+    package let rootSecretKey: String?
 }
 
 /// `put` of a file.
@@ -475,4 +497,6 @@ package struct GetReport: Encodable, Sendable {
     package let resumedBytes: UInt64
     /// Whether the file was there already, bit for bit.
     package let isUnchanged: Bool
+    /// Whether the bytes were compared with a checksum; false where a server knows none.
+    package let isVerified: Bool
 }

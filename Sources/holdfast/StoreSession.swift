@@ -54,6 +54,8 @@ final class StoreSession: ObjectSession {
         }
     }
 
+    var verifiesBytes: Bool { true }
+
     // MARK: Buckets
 
     func buckets() async throws -> [BucketReport] { try await objects.buckets().map(BucketReport.init) }
@@ -179,7 +181,11 @@ final class StoreSession: ObjectSession {
             bucket: bucket.description,
             key: key.description,
             deleteMarker: result.marker?.id.description,
-            removedVersion: result.removed?.id.description
+            removedVersion: result.removed.map { $0.isNull ? "null" : $0.id.description },
+            versioning: choice.isNamed
+                ? nil
+                : result.marker.map { $0.isNull ? .suspended : .enabled }
+                    ?? (result.removed == nil ? nil : .off)
         )
     }
 

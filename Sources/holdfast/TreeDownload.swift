@@ -7,7 +7,7 @@ struct TreeDownload: Sendable {
     static let concurrencyMax = 4
 
     private enum Outcome: Sendable {
-        case fetched(UInt64)
+        case fetched(UInt64, isVerified: Bool)
         case unchanged
         case skipped(TransferReport.Item)
         case failed(TransferReport.Item)
@@ -31,9 +31,10 @@ struct TreeDownload: Sendable {
                 try await fetch(version)
             } receive: { outcome in
                 switch outcome {
-                case .fetched(let size):
+                case .fetched(let size, let isVerified):
                     report.transferred += 1
                     report.bytes += size
+                    report.notVerified += isVerified ? 0 : 1
                 case .unchanged: report.unchanged += 1
                 case .skipped(let item): report.skipped.append(item)
                 case .failed(let item): report.failed.append(item)
@@ -75,7 +76,8 @@ struct TreeDownload: Sendable {
             )
             let resumed = try await Downloader(session: session)
                 .fetch(whole, into: place, name: path.name, progress: progress)
-            return resumed == nil ? .unchanged : .fetched(whole.size)
+            return resumed == nil
+                ? .unchanged : .fetched(whole.size, isVerified: session.verifiesBytes || whole.isVerifiable)
         } catch let error as CommandError where error.code != .brokenPipe {
             return .failed(.init(name: key, code: error.code.rawValue, reason: error.message))
         } catch let error as StoreError where Transfer.isAboutOneKey(error) {

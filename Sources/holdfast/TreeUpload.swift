@@ -1,5 +1,5 @@
-internal import ContentHashing
 internal import Foundation
+internal import S3Client
 internal import StoreModel
 
 /// Uploads what `UploadTree` found, several files at a time. A file that fails does not stop the others, but
@@ -64,9 +64,9 @@ struct TreeUpload: Sendable {
     {
         do {
             let newest = try await session.head(bucket: request.bucket, key: request.key, .newest)
-            guard newest.size == entry.size, let stored = newest.sha256 else { return false }
+            guard newest.size == entry.size else { return false }
             let file = try await Blocking.run { try LocalFile.openForReading(entry.path) }
-            return try await FileDigest.of(file) == stored
+            return try await LocalCopy.isEqual(file, newest, session)
         } catch let error as StoreError where error.code == .noSuchKey || error.code == .methodNotAllowed {
             return false
         }
@@ -79,9 +79,11 @@ enum Transfer {
     static func isAboutOneKey(_ error: StoreError) -> Bool {
         switch error.code {
         case .invalidKey, .keyTooLong, .noSuchKey, .noSuchVersion, .methodNotAllowed, .preconditionFailed,
-            .conflict,
-            .badDigest, .entityTooLarge, .metadataTooLarge, .dataUnavailable, .outcomeUnknown:
+            .conflict, .badDigest, .entityTooLarge, .metadataTooLarge, .dataUnavailable, .outcomeUnknown,
+            .invalidArgument, .encryptionKeyMissing, .encryptionKeyUnexpected, .objectLocked:
             true
+        // A policy may be about one key; a key to sign with that is not known or wrong is about all.
+        case .accessDenied: (error.cause as? S3ClientError).map { $0.code == "AccessDenied" } ?? true
         default: false
         }
     }
@@ -92,6 +94,9 @@ enum Transfer {
             var parts = [
                 "\(verb) \(HumanFormat.count(report.transferred, "file")) (\(HumanFormat.size(report.bytes)))"
             ]
+            if report.notVerified > 0 {
+                parts.append("\(report.notVerified) not verified: the server knows no checksum")
+            }
             if report.unchanged > 0 { parts.append("\(report.unchanged) unchanged") }
             if !report.skipped.isEmpty { parts.append("\(report.skipped.count) skipped") }
             if !report.failed.isEmpty { parts.append("\(report.failed.count) failed") }

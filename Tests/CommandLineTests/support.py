@@ -38,6 +38,8 @@ class Exit:
     LOCAL_FILE = 11
     PARTLY = 12
     DISK = 13
+    DENIED = 16
+    UNREACHABLE = 17
     INTERRUPTED = 130
     TERMINATED = 143
 

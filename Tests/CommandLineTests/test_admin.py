@@ -164,7 +164,8 @@ class CommandsWhileServed(ServedTestCase):
             outcome = self.refuse(Exit.IN_USE, *command, "--lock-timeout", "0", "--json")
             self.assertIn(str(self.server.pid), outcome.error["message"])
             self.assertIn(f"kill {self.server.pid}", outcome.error["advice"])
-            self.assertIn(self.address, outcome.error["advice"])
+            if command[0] not in ("verify", "fsck"):
+                self.assertIn(self.address, outcome.error["advice"])
 
     def test_a_key_made_while_served_signs_at_once_and_a_removed_one_no_more(self):
         key = self.do("key", "create", "--json").json

@@ -181,9 +181,11 @@ class Commands(EndpointTestCase):
             (self.directory / "out").unlink()
 
     def test_what_has_no_remote_form_says_so(self):
-        for command in (["verify"], ["stat", "--chunks", "models/a"], ["stat", "--verify", "models/a"], ["status"], ["key", "ls"]):
-            error = self.refuse(Exit.USAGE, *command).errors
-            self.assertIn("over the network", error, command)
+        for option in ("--chunks", "--verify"):
+            error = self.refuse(Exit.USAGE, "stat", option, "models/a").errors
+            self.assertIn(f"'holdfast stat {option}' works on a store's directory, not over the network", error)
+        for command in (["verify"], ["status"], ["key", "ls"], ["scrub", "status"]):
+            self.refuse(Exit.USAGE, *command, "--endpoint", "http://127.0.0.1:1")
         self.refuse(Exit.USAGE, "ls", "--store", self.store, "--endpoint", "http://127.0.0.1:1")
         for url in ("ftp://x", "http://user:pw@host", "127.0.0.1:9000", "http://h:99999", "http://h?x"):
             self.refuse(Exit.USAGE, "ls", "--endpoint", url)
@@ -197,11 +199,11 @@ class Commands(EndpointTestCase):
 class Keys(EndpointTestCase):
     def test_wrong_keys(self):
         for change in ({"HOLDFAST_SECRET_KEY": "wrong" * 8}, {"HOLDFAST_ACCESS_KEY": "HOLDFASTNOBODY000001"}):
-            outcome = self.refuse(Exit.CONFLICT, "put", "-", "models/a", "--json", input=b"x", env=change)
+            outcome = self.refuse(Exit.DENIED, "put", "-", "models/a", "--json", input=b"x", env=change)
             self.assertEqual(outcome.error["code"], "accessDenied")
             self.assertNotIn("wrong" * 8, outcome.errors)
-            self.refuse(Exit.CONFLICT, "ls", env=change)
-            self.refuse(Exit.CONFLICT, "get", "models/a", "-", env=change)
+            self.refuse(Exit.DENIED, "ls", env=change)
+            self.refuse(Exit.DENIED, "get", "models/a", "-", env=change)
 
     def test_no_keys(self):
         nothing = {"HOLDFAST_ACCESS_KEY": "", "HOME": str(self.directory)}
@@ -321,7 +323,7 @@ class Breaks(EndpointTestCase):
             address = "127.0.0.1:%d" % taken.getsockname()[1]
         env = {"HOLDFAST_ENDPOINT": f"http://{address}"}
         for command in (["ls"], ["put", "-", "models/a"], ["rm", "models/a"]):
-            error = self.refuse(Exit.UNAVAILABLE, *command, "--json", env=env, input=b"x").error
+            error = self.refuse(Exit.UNREACHABLE, *command, "--json", env=env, input=b"x").error
             self.assertEqual(error["code"], "serverUnreachable", command)
 
     def test_a_server_that_is_killed_half_way_through_a_put_leaves_nothing_half(self):
@@ -340,7 +342,7 @@ class Breaks(EndpointTestCase):
             except BrokenPipeError:
                 pass
         _, errors = process.communicate(timeout=120)
-        self.assertIn(process.returncode, (Exit.UNAVAILABLE, Exit.UNKNOWN), errors)
+        self.assertIn(process.returncode, (Exit.UNREACHABLE, Exit.UNKNOWN), errors)
         self.far = {}
         self.refuse(Exit.NOT_FOUND, "log", "models/half")
 
@@ -393,10 +395,10 @@ class Secure(StoreTestCase):
         path = self.file("big", content)
         self.do("put", path, "models/big", *trusted, env=keys)
         self.assertEqual(self.do("get", "models/big", "-", *trusted, env=keys).raw, content)
-        unknown = self.refuse(Exit.UNAVAILABLE, "ls", *here, "--json", env=keys).error
+        unknown = self.refuse(Exit.UNREACHABLE, "ls", *here, "--json", env=keys).error
         self.assertIn("--ca-file", unknown["advice"])
         name = ["--endpoint", f"https://127.0.0.1:{port}", "--ca-file", self.directory / "ca.pem"]
-        self.refuse(Exit.UNAVAILABLE, "ls", *name, env=keys)
+        self.refuse(Exit.UNREACHABLE, "ls", *name, env=keys)
         self.refuse(Exit.LOCAL_FILE, "ls", *here, "--ca-file", "missing.pem", env=keys)
 
 
@@ -445,6 +447,6 @@ class BenchServer(EndpointTestCase):
         self.refuse(Exit.USAGE, "bench", "--mix", "put,put")
         self.refuse(Exit.USAGE, "bench", "--mix", "put", "--part-size", "1K")
         away = {"HOLDFAST_ENDPOINT": "http://127.0.0.1:9"}
-        self.refuse(Exit.UNAVAILABLE, "bench", "--mix", "put", env=away)
+        self.refuse(Exit.UNREACHABLE, "bench", "--mix", "put", env=away)
         del self.far["HOLDFAST_ENDPOINT"]
         self.assertIn("--endpoint", self.refuse(Exit.USAGE, "bench", "--json").error["advice"])

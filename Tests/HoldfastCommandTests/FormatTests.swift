@@ -56,7 +56,7 @@ import holdfast
             (.storeNotFound, 3),
             (.preconditionFailed, 4), (.bucketNotEmpty, 4), (.notEnoughReplicas, 5), (.dataUnavailable, 6),
             (.storeInUse, 7), (.storeFull, 8), (.outcomeUnknown, 9), (.unsupportedFormat, 10),
-            (.inputOutput, 13),
+            (.inputOutput, 13), (.notMirrored, 15), (.accessDenied, 16), (.serverUnreachable, 17),
             (.internalFault, 1),
         ]
         for (code, number) in expected { #expect(ExitStatus(code).rawValue == number, "\(code)") }

@@ -126,6 +126,10 @@ struct Doctor: StoreCommand {
         }
     }
 
+    private static func create(_ path: String) -> Int32 {
+        open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    }
+
     private func write(_ facts: DoctorFacts, _ diagnosis: DoctorDiagnosis) throws -> String {
         var archive = TarArchive(modified: facts.now / 1000)
         let text = Self.text(diagnosis).joined(separator: "\n") + "\n"
@@ -133,8 +137,13 @@ struct Doctor: StoreCommand {
         let json = try JSONOutput.document(facts) + "\n"
         archive.add("holdfast-doctor/facts.json", [UInt8](json.utf8))
         let stamp = facts.takenAt.filter { $0.isNumber }.prefix(14)
-        let path = output ?? "holdfast-doctor-\(stamp).tar"
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        var path = output ?? "holdfast-doctor-\(stamp).tar"
+        var descriptor = Self.create(path)
+        // A second one within a second.
+        for number in 2...99 where descriptor < 0 && errno == EEXIST && output == nil {
+            path = "holdfast-doctor-\(stamp)-\(number).tar"
+            descriptor = Self.create(path)
+        }
         guard descriptor >= 0 else { throw systemError(.fileUnwritable, path, errno) }
         defer { close(descriptor) }
         try LocalFile.writeAll(archive.finished()[...], to: descriptor, named: path)

@@ -6,7 +6,7 @@ struct Get: NetworkCommand {
     static let configuration = CommandConfiguration(
         abstract: "Get an object, or everything under a prefix.",
         discussion: """
-            Every byte is verified on its way; a damaged or missing copy is served from another volume and \
+            Every byte is verified on its way, over the network with the checksum that the server knows; a damaged or missing copy is served from another volume and \
             repaired. The file appears under its name only when it is whole, verified and fsynced. An \
             interrupted get goes on where it stopped when the same command runs again.
 
@@ -67,7 +67,8 @@ struct Get: NetworkCommand {
                     version: version,
                     file: path,
                     resumedBytes: resumed ?? 0,
-                    isUnchanged: resumed == nil
+                    isUnchanged: resumed == nil,
+                    isVerified: resumed == nil || session.verifiesBytes || version.isVerifiable
                 ),
                 progress
             )
@@ -80,7 +81,8 @@ struct Get: NetworkCommand {
             let resumed =
                 report.resumedBytes > 0
                 ? ", resumed after \(HumanFormat.size(report.resumedBytes))" : ""
-            return ["Got \(what), version \(report.version.versionName), verified: \(file)\(resumed)"]
+            let verified = report.isVerified ? "verified" : Self.notVerified
+            return ["Got \(what), version \(report.version.versionName), \(verified): \(file)\(resumed)"]
         }
     }
 
@@ -94,8 +96,13 @@ struct Get: NetworkCommand {
             let progress = Progress(key.description, total: version.size, output: output)
             defer { progress.finish() }
             try await Downloader(session: session).stream(version, progress: progress)
+            if !session.verifiesBytes, !version.isVerifiable {
+                output.remark("Got \(version.address), \(Self.notVerified).")
+            }
         }
     }
+
+    private static let notVerified = "not verified (the server knows no checksum)"
 
     private func getTree(_ source: ObjectAddress, output: Output) async throws {
         guard version.text == nil else {

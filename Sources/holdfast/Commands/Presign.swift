@@ -29,7 +29,10 @@ struct Presign: NetworkCommand {
     @Option(name: .long, help: "What the URL allows.")
     var method: Method = .get
 
-    @Option(name: .customLong("version-id"), help: ArgumentHelp("One version, to be got.", valueName: "id"))
+    @Option(
+        name: [.customLong("version"), .customLong("version-id")],
+        help: ArgumentHelp("One version, to be got.", valueName: "id")
+    )
     var versionID: String?
 
     @OptionGroup(title: "Over the network") var remote: EndpointOptions
@@ -43,7 +46,7 @@ struct Presign: NetworkCommand {
     }
 
     func validate() throws {
-        if method == .put && versionID != nil { throw ValidationError("--version-id is for --method GET.") }
+        if method == .put && versionID != nil { throw ValidationError("--version is for --method GET.") }
         _ = try Self.seconds(expires)
     }
 

@@ -141,7 +141,11 @@ struct Put: NetworkCommand {
         // The key stands here only until the real one is known.
         var request = UploadRequest(bucket: bucket, key: try ObjectKey("-"))
         request.contentType = contentType
-        request.userMetadata = try metadata.map { try Self.pair($0, option: "--meta") }
+        request.userMetadata = try metadata.map { text in
+            let pair = try Self.pair(text, option: "--meta")
+            try Self.checkHeader(pair, text)
+            return pair
+        }
         request.tags = try tags.map { try Self.pair($0, option: "--tag") }
         request.ifMatch = ifMatch
         request.onlyIfAbsent = ifNoneMatch
@@ -159,6 +163,30 @@ struct Put: NetworkCommand {
             throw CommandError(.usage, "\(option) \(quoted(text)): write name=value.")
         }
         return (String(text[..<separator]), String(text[text.index(after: separator)...]))
+    }
+
+    /// Metadata travels in headers of HTTP: what none can hold is not stored either.
+    private static func checkHeader(_ pair: (name: String, value: String), _ text: String) throws {
+        let isToken = pair.name.utf8.allSatisfy { byte in
+            switch byte {
+            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
+            default: "!#$%&'*+-.^_`|~".utf8.contains(byte)
+            }
+        }
+        guard isToken else {
+            throw CommandError(
+                .usage,
+                "--meta \(quoted(text)): the name \(quoted(pair.name)) can't stand in a header of HTTP.",
+                advice:
+                    "Names have letters, digits and !#$%&'*+-.^_`|~ of ASCII; values may have any letters."
+            )
+        }
+        guard pair.value.utf8.allSatisfy({ ($0 >= 0x20 && $0 != 0x7F) || $0 == 0x09 }) else {
+            throw CommandError(
+                .usage,
+                "--meta \(quoted(text)): the value of \(quoted(pair.name)) has control characters."
+            )
+        }
     }
 
     private func key(of target: ObjectAddress) throws -> ObjectKey {

@@ -8,7 +8,9 @@ struct Remove: NetworkCommand {
         discussion: """
             In a bucket that keeps versions a delete adds a delete marker: the object is hidden, its \
             versions stay, and 'holdfast restore' brings it back. With --version that one version is \
-            removed for good. Deleting what is not there is no error. Deletes work on a full store.
+            removed for good. A bucket that keeps none deletes for good; where versioning is suspended, the \
+            null version goes and the others stay. Deleting what is not there is no error. Deletes work on a \
+            full store.
 
               holdfast rm models/tiny/weights.safetensors
               holdfast rm models/tiny/weights.safetensors --version ID
@@ -32,6 +34,8 @@ struct Remove: NetworkCommand {
         let bucket: String
         let prefix: String
         let deleted: UInt64
+        /// As in `DeletionReport`; absent where nothing was deleted, and where it changed meanwhile.
+        let versioning: String?
     }
 
     func execute(_ output: Output) async throws {
@@ -42,13 +46,23 @@ struct Remove: NetworkCommand {
         let report = try await withSession { try await $0.delete(bucket: place.bucket, key: key, choice) }
         try output.result(report) {
             let shown = HumanFormat.visible(place.description)
-            if let version = report.removedVersion {
+            switch report.versioning.flatMap({ BucketVersioning(rawValue: $0) }) {
+            case .enabled:
+                return [
+                    "Deleted \(shown); its versions are kept (delete marker \(report.deleteMarker ?? ""))"
+                ]
+            case .suspended:
+                return [
+                    "Deleted \(shown); a null version is gone for good, versions with an id are kept (versioning is "
+                        + "suspended)"
+                ]
+            case .off: return ["Deleted \(shown) for good: the bucket keeps no versions"]
+            case nil:
+                guard let version = report.removedVersion else {
+                    return ["\(shown): there was nothing to delete"]
+                }
                 return ["Removed version \(version) of \(shown) for good"]
             }
-            if let marker = report.deleteMarker {
-                return ["Deleted \(shown); its versions are kept (delete marker \(marker))"]
-            }
-            return ["\(shown): there was nothing to delete"]
         }
     }
 
@@ -62,8 +76,9 @@ struct Remove: NetworkCommand {
                 "With --recursive the address is a prefix and ends with a slash: \(place)/"
             )
         }
-        let deleted = try await withSession { session in
+        let (deleted, kept) = try await withSession { session in
             var deleted: UInt64 = 0
+            var kept: Set<String?> = []
             // Deleting takes the keys off the list, so the next page starts where the last one ended.
             var continuation: ListingContinuation?
             repeat {
@@ -78,17 +93,32 @@ struct Remove: NetworkCommand {
                 }
                 try await forEachConcurrently(keys, limit: TreeUpload.concurrencyMax) { key in
                     try Task.checkCancellation()
-                    _ = try await session.delete(bucket: place.bucket, key: key, .newest)
-                } receive: {
+                    return try await session.delete(bucket: place.bucket, key: key, .newest).versioning
+                } receive: { versioning in
                     deleted += 1
+                    kept.insert(versioning)
                 }
                 continuation = page.continuation
             } while continuation != nil
-            return deleted
+            return (deleted, kept)
         }
-        let report = ManyReport(bucket: place.bucket.description, prefix: place.rest, deleted: deleted)
+        let versioning = kept.count == 1 ? kept.first ?? nil : nil
+        let report = ManyReport(
+            bucket: place.bucket.description,
+            prefix: place.rest,
+            deleted: deleted,
+            versioning: versioning
+        )
         try output.result(report) {
-            ["Deleted \(HumanFormat.count(deleted, "object")); their versions are kept"]
+            let rest =
+                switch versioning.flatMap({ BucketVersioning(rawValue: $0) }) {
+                case .enabled: "; their versions are kept"
+                case .suspended:
+                    "; null versions are gone for good, versions with an id are kept (versioning is suspended)"
+                case .off: " for good: the bucket keeps no versions"
+                case nil: ""
+                }
+            return ["Deleted \(HumanFormat.count(deleted, "object"))\(rest)"]
         }
     }
 }

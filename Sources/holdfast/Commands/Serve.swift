@@ -3,6 +3,7 @@ internal import Foundation
 internal import HoldfastNode
 internal import Logging
 internal import ObjectService
+internal import S3Client
 internal import S3Gateway
 internal import StoreModel
 
@@ -10,7 +11,8 @@ struct Serve: StoreCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serve the store as an S3-compatible service.",
         discussion: """
-            Makes the store when there is none, listens, and prints one line when it is ready. SIGTERM and \
+            Makes the store when there is none, listens, and prints one line when it is ready (with --json one \
+            JSON document on a line, with the key when one was made). SIGTERM and \
             SIGINT let requests in flight end; a second one ends the process at once. SIGHUP reads the \
             certificate again.
 
@@ -112,6 +114,7 @@ struct Serve: StoreCommand {
         var path = options.storePath
         if options.store == nil, let store = file?.store { path = store }
         let location = StoreLocation(path: path, lockTimeout: options.location.lockTimeout)
+        if let log = configuration.accessLogPath, log != "-" { try LocalFile.checkAppendable(log) }
         let logger = ServerAssembly.standardErrorLogger(level: configuration.logLevel)
         try await createIfAbsent(location, configuration, output)
         let store = try await StoreAssembly.openStore(location, configuration.volume, logger: logger)
@@ -181,6 +184,16 @@ struct Serve: StoreCommand {
     }
 
     private static func announce(_ ready: ServerAssembly.Ready, _ output: Output) {
+        if output.isJSON {
+            let report = ServingReport(
+                addresses: ready.addresses.map(\.description),
+                operations: ready.operationsAddress?.description,
+                rootAccessKey: ready.newRootCredential.map { "\($0.id)" },
+                rootSecretKey: ready.newRootCredential.map { "\($0.secret.reveal())" }
+            )
+            if let text = try? JSONOutput.element(report) { try? output.line(text) }
+            return
+        }
         if let root = ready.newRootCredential {
             output.notice("Root access key: \(root.id)")
             output.notice("Root secret key: \(root.secret.reveal())")
@@ -197,7 +210,15 @@ struct Serve: StoreCommand {
         var configuration = try file?.configuration() ?? ServerConfiguration()
         if !listen.isEmpty { configuration.addresses = try listen.map { try Self.address($0, "--listen") } }
         if let operations { configuration.operationsAddress = try Self.address(operations, "--operations") }
-        if let region { configuration.service.region = region }
+        if let region {
+            configuration.service.region = region
+        }
+        guard S3Endpoint.isRegion(configuration.service.region) else {
+            throw CommandError(
+                .usage,
+                "The region \(quoted(configuration.service.region)) is no name of one: give letters, digits and hyphens."
+            )
+        }
         if !domains.isEmpty { configuration.service.domains = domains }
         if let lifecycleDay {
             guard (0.001...86_400).contains(lifecycleDay) else {

@@ -35,7 +35,7 @@ struct Statistics: NetworkCommand {
     func execute(_ output: Output) async throws {
         let place = try ObjectAddress(address)
         let key = try place.key()
-        if chunks || verify { try refuseEndpoint() }
+        if chunks || verify { try refuseEndpoint(verify ? "--verify" : "--chunks") }
         let report = try await withSession { session in
             try await session.statistics(
                 bucket: place.bucket,
@@ -80,7 +80,7 @@ struct Statistics: NetworkCommand {
             var verifiedAt: String?
         }
         var counts: [String: Count] = [:]
-        for replica in report.chunks.flatMap(\.replicas) {
+        for replica in (report.chunks ?? []).flatMap(\.replicas) {
             counts[replica.volume, default: Count()].states[replica.state, default: 0] += 1
             if let time = replica.verifiedAt {
                 let oldest = counts[replica.volume]?.verifiedAt.map { min($0, time) } ?? time
@@ -100,7 +100,7 @@ struct Statistics: NetworkCommand {
     }
 
     private func chunkLines(of report: StatisticsReport) -> [String] {
-        let rows = report.chunks.map { chunk in
+        let rows = (report.chunks ?? []).map { chunk in
             [
                 "\(chunk.offset)", "\(chunk.length)", chunk.sha256,
                 chunk.replicas.map { "\($0.volume):\($0.state)" }.joined(separator: " "),

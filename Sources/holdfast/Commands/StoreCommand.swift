@@ -6,8 +6,8 @@ internal import StoreModel
 /// A command that takes the global options. It does its work in `execute`.
 protocol StoreCommand: AsyncParsableCommand {
     var options: GlobalOptions { get }
-    /// The server that is asked in place of a store's directory, as it was named.
-    var endpointText: String? { get }
+    /// What to do in place of this command while a server holds the store.
+    var adviceWhileServed: ServerAdvice.Way { get }
     func execute(_ output: Output) async throws
 }
 
@@ -17,7 +17,18 @@ protocol NetworkCommand: StoreCommand {
 }
 
 extension NetworkCommand {
-    var endpointText: String? { remote.endpointText(unlessStore: options.store) }
+    var adviceWhileServed: ServerAdvice.Way { .ask }
+
+    /// - Throws: where a server is named and what is asked for is not to be had over the network.
+    func refuseEndpoint(_ what: String) throws {
+        guard let endpoint = remote.endpointText(unlessStore: options.store) else { return }
+        throw CommandError(
+            .usage,
+            "'\(CommandPath.of(Self.self)) \(what)' works on a store's directory, not over the network "
+                + "(\(quoted(endpoint))).",
+            advice: "Run it on the store's machine with --store DIR."
+        )
+    }
 
     /// Opens the store, or turns to the server that `--endpoint` names, and runs `body`.
     func withSession<Value>(_ body: (any ObjectSession) async throws -> Value) async throws -> Value {
@@ -31,13 +42,22 @@ extension NetworkCommand {
 }
 
 extension StoreCommand {
-    var endpointText: String? { EndpointOptions.environmentEndpoint(unlessStore: options.store) }
+    var adviceWhileServed: ServerAdvice.Way { .stop }
 
     mutating func run() async throws {
         do {
             try await execute(Output(isJSON: options.json, isQuiet: options.quiet))
         } catch let error as StoreError where error.code == .storeInUse {
-            throw await ServerAdvice.improve(error, storePath: options.storePath)
+            throw await ServerAdvice.improve(error, storePath: options.storePath, adviceWhileServed)
+        } catch let error as StoreError where error.code == .storeNotFound && !(self is any NetworkCommand) {
+            guard let endpoint = EndpointOptions.environmentEndpoint(unlessStore: nil) else { throw error }
+            throw StoreError(
+                error.code,
+                error.message,
+                advice: "'\(CommandPath.of(Self.self))' works on a store's directory, named by --store or "
+                    + "HOLDFAST_STORE, and does not ask the server of HOLDFAST_ENDPOINT (\(quoted(endpoint))).",
+                cause: error.cause
+            )
         }
     }
 
@@ -45,7 +65,6 @@ extension StoreCommand {
     func withAdministration<Value>(
         _ body: (any Administration) async throws -> Value
     ) async throws -> Value {
-        try refuseEndpoint()
         let location = options.location
         let end = ContinuousClock.now + location.lockTimeout
         while true {
@@ -63,22 +82,8 @@ extension StoreCommand {
 
     /// Opens the store in its directory, runs `body`, closes the store.
     func withLocalSession<Value>(_ body: (StoreSession) async throws -> Value) async throws -> Value {
-        try refuseEndpoint()
-        return try await withSession(options.location, body)
+        try await withSession(options.location, body)
     }
-
-    /// - Throws: where a server is named and there is no such thing over the network.
-    func refuseEndpoint() throws {
-        guard let endpoint = endpointText else { return }
-        throw CommandError(
-            .usage,
-            "'holdfast \(Self.commandName)' works on a store's directory, not over the network "
-                + "(\(quoted(endpoint))).",
-            advice: "Run it on the store's machine with --store DIR."
-        )
-    }
-
-    private static var commandName: String { configuration.commandName ?? _commandName.lowercased() }
 
     func withSession<Value>(
         _ location: StoreLocation,
@@ -98,6 +103,26 @@ extension StoreCommand {
         for line in session.damageMet() { output.warning(line) }
         return value
     }
+}
+
+/// How a command is called: "holdfast scrub status".
+enum CommandPath {
+    static func of(_ command: any ParsableCommand.Type) -> String {
+        find(command, below: Holdfast.self)?.joined(separator: " ") ?? name(command)
+    }
+
+    private static func find(
+        _ command: any ParsableCommand.Type,
+        below parent: any ParsableCommand.Type
+    ) -> [String]? {
+        if command == parent { return [name(parent)] }
+        for child in parent.configuration.subcommands {
+            if let path = find(command, below: child) { return [name(parent)] + path }
+        }
+        return nil
+    }
+
+    private static func name(_ command: any ParsableCommand.Type) -> String { command._commandName }
 }
 
 /// `--version ID`: a version id as `log` shows it, or "null".

@@ -24,6 +24,8 @@ struct Verify: StoreCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var adviceWhileServed: ServerAdvice.Way { .instead("holdfast scrub start --wait") }
+
     func execute(_ output: Output) async throws {
         let place = try address.map { try ObjectAddress($0) }
         let progress = Progress("verified", total: nil, output: output)
