@@ -212,7 +212,9 @@ import Testing
         }
         #expect(engine.replicator.layout[id]?.isNew == true)
         let filled = engine
-        #expect(await engine.eventually { filled.isWhole })
+        #expect(
+            await engine.eventually { filled.isWhole && filled.replicator.unfinishedReplacements.isEmpty }
+        )
         #expect(engine.disk(2).firedCount(ofRule: rule) == badReads)
         #expect(engine.replicator.layout[id]?.isNew == false)
         let progress = try #require(engine.replicator.fillProgress[id])
