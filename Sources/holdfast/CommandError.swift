@@ -85,6 +85,7 @@ package struct ErrorReport: Encodable, Sendable {
         case .noSuchKey:
             "'holdfast ls BUCKET/PREFIX' shows what is there; 'holdfast log' shows deleted versions."
         case .noSuchVersion: "'holdfast log BUCKET/KEY' shows the versions."
+        case .noSuchUpload: "'holdfast upload ls BUCKET' shows those that are under way."
         case .methodNotAllowed: "That version is a delete marker; 'holdfast log BUCKET/KEY' shows the others."
         case .bucketNotEmpty: "'holdfast ls --versions BUCKET' shows what it still holds."
         case .notEnoughReplicas, .catalogUnavailable: "'holdfast status' shows which volumes are missing."

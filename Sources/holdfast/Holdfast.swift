@@ -38,7 +38,7 @@ struct Holdfast: AsyncParsableCommand {
                 name: "Objects",
                 subcommands: [
                     Put.self, Get.self, List.self, Log.self, Statistics.self, Remove.self, Restore.self,
-                    Copy.self, Presign.self,
+                    Copy.self, Presign.self, Upload.self,
                 ]
             ),
             CommandGroup(name: "Buckets", subcommands: [Bucket.self, Retention.self]),

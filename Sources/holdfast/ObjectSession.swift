@@ -75,6 +75,10 @@ protocol ObjectSession: Sendable {
         _ choice: VersionChoice,
         to target: (bucket: BucketName, key: ObjectKey)
     ) async throws -> VersionReport
+    /// The uploads in parts that are under way, of keys that begin so.
+    func uploads(bucket: BucketName, prefix: String) async throws -> [UploadReport]
+    /// Ends an upload and lets its parts go.
+    func abortUpload(bucket: BucketName, key: ObjectKey, id: String) async throws
     func statistics(
         bucket: BucketName,
         key: ObjectKey,

@@ -440,6 +440,27 @@ final class RemoteSession: ObjectSession {
         }
     }
 
+    func uploads(bucket: BucketName, prefix: String) async throws -> [UploadReport] {
+        var found: [UploadReport] = []
+        var marker: (key: String, uploadID: String)?
+        repeat {
+            try Task.checkCancellation()
+            let after = marker
+            let page = try await read {
+                try await client.listUploads(bucket.description, prefix: prefix, after: after)
+            }
+            found += page.uploads.map {
+                UploadReport(key: $0.key.description, uploadID: $0.uploadID, startedAt: $0.initiated)
+            }
+            marker = page.next
+        } while marker != nil
+        return found
+    }
+
+    func abortUpload(bucket: BucketName, key: ObjectKey, id: String) async throws {
+        try await change { try await client.abortUpload(bucket.description, key, uploadID: id) }
+    }
+
     func statistics(
         bucket: BucketName,
         key: ObjectKey,

@@ -472,6 +472,22 @@ package struct TransferReport: Encodable, Sendable {
     package init() {}
 }
 
+/// `upload ls`: one upload in parts.
+package struct UploadReport: Encodable, Sendable {
+    package let key: String
+    package let uploadID: String
+    package let startedAt: Timestamp
+
+    private enum CodingKeys: String, CodingKey { case key, uploadID, startedAt }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(key, forKey: .key)
+        try container.encode(uploadID, forKey: .uploadID)
+        try container.encode(startedAt.internetDateTime, forKey: .startedAt)
+    }
+}
+
 /// `serve`, on one line, when it is ready.
 package struct ServingReport: Encodable, Sendable {
     /// Where the S3 API listens.

@@ -210,6 +210,27 @@ final class StoreSession: ObjectSession {
         return VersionReport(row, in: target.bucket, isLatest: true)
     }
 
+    func uploads(bucket: BucketName, prefix: String) async throws -> [UploadReport] {
+        var found: [UploadReport] = []
+        var request = UploadListRequest(bucket: bucket, prefix: [UInt8](prefix.utf8))
+        repeat {
+            try Task.checkCancellation()
+            let page = try await objects.listUploads(request)
+            found += page.uploads.map {
+                UploadReport(key: $0.key.description, uploadID: $0.id.description, startedAt: $0.startedAt)
+            }
+            request.startAfter = page.next
+        } while request.startAfter != nil
+        return found
+    }
+
+    func abortUpload(bucket: BucketName, key: ObjectKey, id: String) async throws {
+        guard let upload = UploadID(id) else {
+            throw StoreError(.noSuchUpload, "\(quoted(id)) is not the name of an upload.")
+        }
+        try await objects.abort(UploadAddress(bucket: bucket, key: key, id: upload))
+    }
+
     func statistics(
         bucket: BucketName,
         key: ObjectKey,

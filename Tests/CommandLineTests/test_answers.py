@@ -217,6 +217,33 @@ class Parts(FarAndNear):
         self.assertTrue(self.do("get", "models/pl", "near", "--json").json["isUnchanged"])
 
 
+class Uploads(FarAndNear):
+    def check(self):
+        names = {item["uploadID"] for item in self.do("upload", "ls", "models", "--json").json["uploads"]}
+        self.assertEqual(len(names), 3)
+        of_a = self.do("upload", "ls", "models/a", "--json").json["uploads"]
+        self.assertEqual([item["key"] for item in of_a], ["a", "a", "ab"])
+        one = of_a[0]["uploadID"]
+        self.assertIn(one, self.do("upload", "ls", "models").text)
+        self.do("upload", "abort", "models/a", one)
+        error = self.refuse(Exit.NOT_FOUND, "upload", "abort", "models/a", one, "--json").error
+        self.assertEqual(error["code"], "noSuchUpload")
+        self.refuse(Exit.USAGE, "upload", "abort", "models/a")
+        self.assertEqual(self.do("upload", "abort", "models/a", "--all", "--json").json["aborted"], [of_a[1]["uploadID"]])
+        self.assertEqual([i["key"] for i in self.do("upload", "ls", "models", "--json").json["uploads"]], ["ab"])
+
+    def test_they_are_listed_and_ended(self):
+        for key in ("a", "a", "ab"):
+            self.assertEqual(self.service().request("POST", f"/models/{key}", [("uploads", "")]).status, 200)
+        self.check()
+
+    def test_without_a_server_too(self):
+        for key in ("a", "a", "ab"):
+            self.assertEqual(self.service().request("POST", f"/models/{key}", [("uploads", "")]).status, 200)
+        self.near()
+        self.check()
+
+
 class Refusals(FarAndNear):
     def test_one_key_that_may_not_be_read_does_not_stop_the_others(self):
         for name in ("a", "secret", "z"):
