@@ -170,7 +170,9 @@ package final class LocalStore: Sendable {
         let slots = opened.map(\.slot)
         let place = StorePlace(directory)
         let volumes = try VolumeSet(slots)
+        let there = Set(slots.filter { $0.replica != nil }.map(\.id))
         do {
+            try await place.refuseIfStale(of: there)
             let (catalog, isNew) = try directory.openCatalog(mustReset: options.rebuildsCatalog)
             do {
                 let (replicator, didRebuild) = try await Replicator.open(
@@ -193,7 +195,6 @@ package final class LocalStore: Sendable {
                 )
                 report.didRebuildCatalog = didRebuild || isNew
                 let wasRebuilt = try directory.hasRebuildNote
-                let there = Set(slots.filter { $0.replica != nil }.map(\.id))
                 await place.refreshCopies(options.logger, of: there)
                 let store = LocalStore(
                     path: directory.path,

@@ -142,9 +142,18 @@ package struct StoreDirectory: Sendable {
 
     /// Writes the configuration durably, as the next generation. `StorePlace.refreshCopies` brings it to the volumes.
     mutating func save() throws(StoreError) {
-        configuration.generation += 1
+        let (generation, isTooHigh) = configuration.generation.addingReportingOverflow(1)
+        guard !isTooHigh else {
+            throw StoreError(
+                .storeDamaged,
+                "store.json: no generation can follow \(configuration.generation)."
+            )
+        }
+        var next = configuration
+        next.generation = generation
         do throws(DiskError) {
-            try disk.replaceFile(StoreConfiguration.fileName, with: try Self.bytes(configuration))
+            try disk.replaceFile(StoreConfiguration.fileName, with: try Self.bytes(next))
+            configuration = next
         } catch {
             throw StoreError(.inputOutput, "The store's configuration can't be written.", cause: error)
         }

@@ -40,6 +40,30 @@ final class StorePlace: Sendable {
         case untouchable(String)
     }
 
+    /// Refuses to open a store by an old store.json. Copies are written after store.json: one of a later generation that
+    /// names other volumes proves that this store.json was put back, and what was stored since on the other volumes
+    /// would be hidden.
+    /// - Throws: `.storeDamaged`.
+    func refuseIfStale(of volumes: Set<VolumeID>) async throws {
+        let newer = await eachVolume(of: volumes) { volume, directory -> UInt64? in
+            guard let disk = try? Self.disk(of: volume, in: directory),
+                let copy = try? StoreCopy.read(from: disk)
+            else { return nil }
+            let (own, other) = (directory.configuration, copy.configuration)
+            let isOther = Set(own.volumes.map(\.id)) != Set(other.volumes.map(\.id))
+            return own.storeID == other.storeID && other.generation > own.generation && isOther
+                ? other.generation : nil
+        }
+        guard let (path, generation) = newer.compactMap({ entry in entry.1.map { (entry.path, $0) } }).first
+        else { return }
+        throw StoreError(
+            .storeDamaged,
+            "store.json is older than its copy in \(path) (generation \(directory.configuration.generation), the copy "
+                + "\(generation)) and names other volumes. Nothing was opened.",
+            advice: "Move store.json aside, then: holdfast init --recover, with --volume for each volume."
+        )
+    }
+
     /// Brings every volume that is there its copy of the configuration. What can't be written is told to the log, and
     /// tried again when the store is opened: store.json is what counts.
     /// - Parameter volumes: those to ask; nil: all. One that hangs makes this wait.

@@ -55,7 +55,9 @@ extension LocalStore {
         let newest = try newestCopy(found)
         try checkQuorum(found, newest.configuration)
         var configuration = newest.configuration
-        var remarks: [String] = []
+        var remarks = found.compactMap { volume in
+            volume.problem.map { "\(volume.place) had no whole copy of store.json: \($0)" }
+        }
         place(&configuration, found, storePath: path, oldStorePath: newest.storeDirectory, &remarks)
         let sources = found.filter { $0.copy?.configuration.generation == configuration.generation }.map(
             \.place
@@ -215,15 +217,17 @@ extension LocalStore {
         let logSet = found.map(\.identity.logSet).max { $0.version < $1.version }
         let known = configuration.volumes.map(\.id)
         let members = logSet.map(\.members).flatMap { $0.isEmpty ? nil : $0 } ?? known
-        let named = found.filter { members.contains($0.identity.volumeID) }.count
+        // One without a whole copy says nothing of what the store was last.
+        let named = found.filter { $0.copy != nil && members.contains($0.identity.volumeID) }.count
         guard named < configuration.quorum.writeQuorum else { return }
         let missing = configuration.volumes.filter { volume in
             !found.contains { $0.identity.volumeID == volume.id }
         }
         throw StoreError(
             .notEnoughReplicas,
-            "\(named) of the \(members.count) volumes that carry the commit log were named; it takes "
-                + "\(configuration.quorum.writeQuorum) to open the store.",
+            "\(named) of the \(members.count) volumes that carry the commit log were named and have a whole copy of "
+                + "store.json; it takes \(configuration.quorum.writeQuorum) to know that none is newer."
+                + found.compactMap { volume in volume.problem.map { " \(volume.place): \($0)." } }.joined(),
             advice: "Name the others too. They were in: \(missing.map(\.path).joined(separator: ", "))"
         )
     }

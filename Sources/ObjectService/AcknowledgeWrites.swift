@@ -56,7 +56,7 @@ extension ObjectStore {
             let now = clock.monotonicNanoseconds()
             if seen != generations || now &- lookedAt >= Self.lookNanoseconds {
                 (seen, lookedAt) = (generations, now)
-                switch try await outlook(of: version, policy) {
+                switch await outlookOrReason(of: version, policy) {
                 case .there: return
                 case .blocked(let name, let reason): throw Self.notMirrored(version, name, reason)
                 case .waiting(let name): mirror = name
@@ -71,6 +71,17 @@ extension ObjectStore {
             }
             try await clock.sleep(for: pause)
             pause = min(pause * 2, Self.pauseMax)
+        }
+    }
+
+    /// The version is stored: whatever keeps us from knowing more must not say that it isn't.
+    private func outlookOrReason(of version: VersionRow, _ policy: MirrorAcknowledgement) async
+        -> MirrorOutlook
+    {
+        do {
+            return try await outlook(of: version, policy)
+        } catch {
+            return .blocked(mirror: policy.mirrors[0], reason: "its state can't be read now: \(error)")
         }
     }
 
@@ -104,6 +115,8 @@ extension ObjectStore {
         guard let policy = request.acknowledgement, command.conditions.isEmpty, let sha256,
             let newest = try await newestThatWaits(command.bucket, command.key, policy),
             newest.row.content.size == command.content.size,
+            // The entity tag of an upload in parts is no answer to a put.
+            newest.row.attributes.partList == nil,
             newest.row.isSaid(
                 command.metadata,
                 command.tags,
@@ -181,6 +194,14 @@ extension StoreError {
     package static let notMirroredBeginning = "The version is stored here"
 }
 
+extension ObjectRetention {
+    /// Whether it ends no earlier than the other one, but for the time that passes between two tries of a request.
+    fileprivate func isAsLong(as other: ObjectRetention) -> Bool {
+        let (latest, isTooFar) = until.milliseconds.addingReportingOverflow(600_000)
+        return isTooFar || latest >= other.until.milliseconds
+    }
+}
+
 extension VersionRow {
     /// Whether this is what is said of the version, apart from what belongs to its bytes.
     /// - Parameter isDefaultRetention: the bucket decides until when it is locked: it did so for this one, earlier.
@@ -196,7 +217,7 @@ extension VersionRow {
         if wanted.owner == bucket.owner { wanted.owner = nil }
         for tag in VersionAttributes.Tag.ofContent { (own[tag], wanted[tag]) = (nil, nil) }
         if isDefaultRetention, let first = own.retention, let second = wanted.retention,
-            first.mode == second.mode
+            first.mode == second.mode, first.isAsLong(as: second)
         {
             (own.retention, wanted.retention) = (nil, nil)
         }

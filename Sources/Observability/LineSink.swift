@@ -44,23 +44,32 @@ package final class LineSink: Sendable {
         if isDue { flush() }
     }
 
-    /// Writes what waits. Only one caller writes at a time; another's lines go with the next flush.
+    /// Writes what waits. Only one caller writes at a time; it also writes what others append meanwhile and is due.
     package func flush() {
-        _ = writing.withLockIfAvailable { _ in
-            let bytes = state.withLock { state in
-                defer { state.buffer = [] }
-                return state.buffer
-            }
-            var offset = 0
-            while offset < bytes.count {
-                let count = bytes[offset...].withUnsafeBytes {
-                    Glibc.write(descriptor, $0.baseAddress, $0.count)
-                }
-                if count < 0, errno == EINTR { continue }
-                guard count > 0 else { return }
-                offset += count
-            }
+        var isDue = true
+        while isDue {
+            let hasWritten: Bool? = writing.withLockIfAvailable { _ in write() }
+            // Whoever writes now looks again when it is done.
+            guard hasWritten == true else { return }
+            isDue = state.withLock { !$0.buffer.isEmpty && $0.buffer.count >= flushSize }
         }
+    }
+
+    private func write() -> Bool {
+        let bytes = state.withLock { state in
+            defer { state.buffer = [] }
+            return state.buffer
+        }
+        var offset = 0
+        while offset < bytes.count {
+            let count = bytes[offset...].withUnsafeBytes {
+                Glibc.write(descriptor, $0.baseAddress, $0.count)
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return false }
+            offset += count
+        }
+        return true
     }
 
     /// Flushes at intervals until the task is cancelled.

@@ -155,6 +155,11 @@ package final class LocalReplica: Replica {
     }
 
     package func setComplete(through sequence: UInt64) { volume.setComplete(through: sequence) }
+
+    package func setComplete(through sequence: UInt64, unlessLostSince lossCount: UInt64) -> Bool {
+        volume.setComplete(through: sequence, unlessLostSince: lossCount)
+    }
+
     package func advanceComplete(to sequence: UInt64) { volume.advanceComplete(to: sequence) }
 
     // MARK: Reading
@@ -250,6 +255,7 @@ package final class LocalReplica: Replica {
     // MARK: State
 
     package var completeSequence: UInt64 { volume.completeSequence }
+    package var completenessLossCount: UInt64 { volume.completenessLossCount }
     package var failure: VolumeError? { volume.failure }
     package var hasFailed: Bool { volume.hasFailed }
     package var acceptsPayloads: Bool { !volume.hasFailed && !volume.isFull }

@@ -77,6 +77,11 @@ package protocol Replica: AnyObject, Sendable {
     func resetLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>)
     /// Notes that every payload of commits up to `sequence` is here; written with the next group.
     func setComplete(through sequence: UInt64)
+    /// How often it was said that nothing is known to be here (`setComplete` through 0).
+    var completenessLossCount: UInt64 { get }
+    /// The same as `setComplete`, unless that was said since the count was `lossCount`.
+    /// - Returns: whether it was noted.
+    func setComplete(through sequence: UInt64, unlessLostSince lossCount: UInt64) -> Bool
     /// The same for the next sequence, unless the watermark is elsewhere.
     func advanceComplete(to sequence: UInt64)
     /// Records on this replica that a peer failed for good.

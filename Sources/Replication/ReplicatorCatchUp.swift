@@ -83,10 +83,16 @@ extension Replicator {
             guard let replica = volumes.usableReplica(index) else { return false }
             if mustBeFilled(index) { return true }
             // What is on its way to it right now is no lag: under load the slowest volume always has something.
-            let next = replica.completeSequence + 1
+            let next = Self.sequence(behind: replica)
             return next <= committed && !pipeline.isOnItsWay(next, to: index)
                 && replica.completeSequence < next
         }
+    }
+
+    /// The first sequence of which a volume may lack something; the highest when there can be none.
+    private static func sequence(behind replica: any Replica) -> UInt64 {
+        let (next, isOver) = replica.completeSequence.addingReportingOverflow(1)
+        return isOver ? .max : next
     }
 
     /// Copies what a volume lacks. Who comes while somebody else is at it waits, and looks again.
@@ -118,10 +124,10 @@ extension Replicator {
                     reasons: progress.reasons
                 )
             }
-            var next = replica.completeSequence + 1
+            var next = Self.sequence(behind: replica)
             while !Task.isCancelled, volumes.usableReplica(index) != nil {
                 // Commits may have moved the watermark meanwhile.
-                next = max(next, replica.completeSequence + 1)
+                next = max(next, Self.sequence(behind: replica))
                 // From where it gets the batches as they are made, their acknowledgements move the watermark.
                 guard next <= pipeline.committedSequence, !pipeline.isOnItsWay(next, to: index) else { break }
                 let batch = try await pipeline.batch(next)
@@ -140,7 +146,7 @@ extension Replicator {
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
                 if progress.missing == 0 {
                     try await syncIfNeeded(replica, &progress)
-                    if replica.completeSequence + 1 == next { replica.setComplete(through: next) }
+                    replica.advanceComplete(to: next)
                 }
                 next += 1
             }

@@ -54,13 +54,19 @@ extension Replicator {
         var readBack = ReadBack(isWanted: isNew)
         while true {
             let before = progress.copied
+            let lossCount = replica.completenessLossCount
             try await pass(index, replica, isAudit: isAudit, &readBack, &progress)
             guard progress.missing == 0, !Task.isCancelled, volumes.usableReplica(index) != nil else {
                 return
             }
             try await syncIfNeeded(replica, &progress)
             passCount += 1
-            if progress.copied == before, isAudit || !isNew { break }
+            // What a scrub found to be lost during the walk, the walk may not have seen.
+            if progress.copied == before, isAudit || !isNew,
+                replica.setComplete(through: reached, unlessLostSince: lossCount)
+            {
+                break
+            }
             // What needed copies again and again is not whole; the next round begins anew.
             guard passCount < Self.passCountMax else { return progress.miss("its copies don't stay good") }
             isAudit = isNew
@@ -72,7 +78,6 @@ extension Replicator {
                 )
             }
         }
-        replica.setComplete(through: reached)
         note(replica.id) { $0.phase = .done }
         guard mustBeFilled else { return }
         let id = replica.id
@@ -159,6 +164,9 @@ extension Replicator {
             }
             await append(&copying.group, to: index, replica, &readBack, &progress)
             while readBack.isRunning || !readBack.waiting.isEmpty {
+                guard !Task.isCancelled, volumes.usableReplica(index) != nil else {
+                    throw StoreError(.cancelled, "The volume went out of use, or the store closes.")
+                }
                 startReadBack(&readBack, index, replica, isLast: true, &tasks)
                 guard let result = try await tasks.next() else { break }
                 try await take(result, index, replica, &copying, &readBack, &progress)
@@ -205,7 +213,7 @@ extension Replicator {
             note(id) { $0.missing += 1 }
         }
         // Where it is read back, that syncs.
-        if copying.unsyncedByteCount >= Limits.moveSyncByteCount, !readBack.isWanted {
+        if copying.unsyncedByteCount >= Limits.moveSyncByteCount, !readBack.takesMore {
             copying.unsyncedByteCount = 0
             try await syncIfNeeded(replica, &progress)
         }

@@ -22,16 +22,24 @@ extension Replicator {
 
         /// Beyond, the audit reads again.
         static let goodCountMax = 1 << 19
+        /// Of one task.
+        static let taskCountMax = 4096
+
+        /// Whether what is copied now will be read back.
+        var takesMore: Bool { isWanted && good.count + waiting.count < Self.goodCountMax }
 
         mutating func add(_ digest: Digest, _ byteCount: Int) {
-            guard isWanted else { return }
+            guard takesMore else { return }
             waiting.append((digest, byteCount))
             waitingByteCount += byteCount
         }
 
         mutating func take() -> [(digest: Digest, byteCount: Int)] {
-            defer { (waiting, waitingByteCount, isRunning) = ([], 0, true) }
-            return waiting
+            let taken = Array(waiting.prefix(Self.taskCountMax))
+            waiting.removeFirst(taken.count)
+            waitingByteCount -= taken.reduce(0) { $0 + $1.byteCount }
+            isRunning = true
+            return taken
         }
 
         mutating func end(_ digests: [Digest]) {
@@ -66,7 +74,9 @@ extension Replicator {
             var good: [Digest] = []
             var rest = copies[...]
             func start() {
-                guard let copy = rest.popFirst(), !Task.isCancelled else { return }
+                guard !Task.isCancelled, volumes.usableReplica(index) != nil,
+                    let copy = rest.popFirst()
+                else { return }
                 group.addTask { await self.readBack(copy.digest, copy.byteCount, on: index, replica) }
             }
             for _ in 0..<Limits.readerThreadsPerVolume { start() }

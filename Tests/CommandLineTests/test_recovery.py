@@ -105,6 +105,36 @@ class LostDirectory(RecoveryCase):
         for volume in [*self.volumes, extra]:
             self.assertEqual((volume / COPY).read_bytes().split(b"\n", 1)[1][: -(7 + 64 + 1)], after, volume)
 
+    def test_an_older_copy_is_not_taken_while_a_newer_one_may_be_damaged(self):
+        self.volumes[2].rename(self.directory / "away")
+        self.do("volume", "add", self.directory / "disk4")
+        self.lose_directory()
+        (self.directory / "away").rename(self.volumes[2])
+        copy = self.volumes[0] / COPY
+        copy.write_bytes(copy.read_bytes()[:-9])
+        outcome = self.refuse(
+            Exit.UNAVAILABLE, "init", "--recover", "--json", *self.named(self.volumes[0], self.volumes[2])
+        )
+        self.assertIn("disk1", outcome.error["message"])
+        self.recover(*self.volumes)
+        self.assert_everything_reads()
+
+    def test_an_old_store_json_that_was_put_back_opens_nothing(self):
+        path = self.store / "store.json"
+        old = path.read_bytes()
+        self.do("volume", "add", self.directory / "disk4")
+        new = path.read_bytes()
+        path.write_bytes(old)
+        outcome = self.refuse(Exit.DAMAGED, "ls", "--json")
+        self.assertIn("older than its copy", outcome.error["message"])
+        path.write_bytes(new)
+        self.assert_everything_reads()
+
+    def test_no_server_makes_a_new_store_where_one_was_lost(self):
+        (self.store / "store.json").rename(self.directory / "saved")
+        outcome = self.refuse(Exit.DAMAGED, "serve", "--json", "--listen", "127.0.0.1:0")
+        self.assertIn("--recover", outcome.error["advice"])
+
     def test_without_a_whole_copy_nothing_is_made(self):
         self.lose_directory()
         for volume in self.volumes:

@@ -3,7 +3,7 @@
 floor, in one run on one machine, cell by cell in turn. Writes a Markdown table, a chart (SVG) and the numbers (JSON).
 
 Small objects are driven by wrk with presigned URLs, big ones by curl and s5cmd. Server and loader share the machine: trust
-ratios and processor time more than rates. Start it with ops/bench/compare, which does the set-up.
+ratios and processor time more than rates. Everything takes some 20 minutes and 60 GB of disk for a while. Start it with ops/bench/compare, which does the set-up.
 """
 
 import argparse

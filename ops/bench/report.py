@@ -50,7 +50,9 @@ def markdown(found):
         for name in names:
             samples = cell["samples"].get(name, [])
             best = max((sample["rate"] for sample in samples), default=None)
-            text = f"{number(median(samples))}/{number(best)} ({number(median(samples, 'cpu'))})"
+            text = f"{number(median(samples))}/{number(best)}"
+            if median(samples, "cpu") is not None:
+                text += f" ({number(median(samples, 'cpu'))})"
             if any(sample["failed"] for sample in samples):
                 text += f", **{sum(sample['failed'] for sample in samples)} failed**"
             row.append(text)
@@ -63,7 +65,7 @@ def markdown(found):
         lines.append("| " + " | ".join(row) + " |")
     lines += ["", "| | " + " | ".join(labels[name] for name in names) + " |", "|---" * (1 + len(names)) + "|"]
     for cell in found["cells"]:
-        if "4 KiB" in cell["name"]:
+        if any(median(cell["samples"].get(name, []), "p99") is not None for name in names):
             row = [number(median(cell["samples"].get(name, []), "p99")) for name in names]
             lines.append(f"| p99 of {cell['name']} (ms) | " + " | ".join(row) + " |")
     if found["loaded"]:
@@ -71,8 +73,9 @@ def markdown(found):
             f"{number(found['loaded'][name]['quiet'])} → {number(found['loaded'][name]['loaded'])}" for name in names
         ]
         lines.append("| p99 of GET 4 KiB, 8, alone → under a big upload (ms) | " + " | ".join(row) + " |")
-    row = [f"{found['peak'][name] / 2**20:,.0f}" for name in names]
-    lines.append("| peak memory of all server processes (MiB) | " + " | ".join(row) + " |")
+    if found["peak"]:
+        row = [f"{found['peak'][name] / 2**20:,.0f}" for name in names]
+        lines.append("| peak memory of all server processes (MiB) | " + " | ".join(row) + " |")
     for name, many in (found.get("many") or {}).items():
         lines += [
             "",

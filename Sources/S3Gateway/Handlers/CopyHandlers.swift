@@ -71,12 +71,15 @@ extension S3Service {
         _ policy: MirrorAcknowledgement?
     ) async throws -> VersionRow {
         let isDefault = new.hasDefaultRetention
-        if let known = try await objects.versionToWaitFor(
-            command,
-            source: source,
-            isDefaultRetention: isDefault,
-            policy
-        ) {
+        // What is to be encrypted, or again with another key, is no copy that was made before.
+        if case .none = new.encryption, source.attributes[.encryption] == nil,
+            let known = try await objects.versionToWaitFor(
+                command,
+                source: source,
+                isDefaultRetention: isDefault,
+                policy
+            )
+        {
             return known
         }
         return try await objects.copy(command, encryption: new.encryption, sourceKey: sourceKey)

@@ -137,6 +137,15 @@ struct Serve: StoreCommand {
         else {
             return
         }
+        // A store's directory whose store.json is lost is no place for a new store.
+        for name in ["catalog", MasterKeyFile.fileName, StoreConfiguration.fileName + ".damaged"]
+        where FileManager.default.fileExists(atPath: location.path + "/" + name) {
+            throw StoreError(
+                .storeDamaged,
+                "\(location.path) has \(name) but no \(StoreConfiguration.fileName): it was a store's directory.",
+                advice: "Make it again from the volumes: holdfast init --recover, with --volume for each."
+            )
+        }
         for address in configuration.addresses + [configuration.operationsAddress].compactMap({ $0 }) {
             try AddressCheck.run(address)
         }
