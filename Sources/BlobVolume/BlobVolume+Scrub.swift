@@ -38,14 +38,6 @@ struct ScrubTarget {
         needsHeader || needsFooter || needsSeal || !padding.isEmpty || !local.isEmpty
     }
 
-    /// Where a stretch ends that is known to be lost: behind its start, and not behind the records.
-    func holeEnd(at unit: UInt32) -> UInt64? {
-        guard let byteCount = holes[unit] else { return nil }
-        let start = UInt64(unit) * RecordFormat.unit
-        let (end, isTooLong) = start.addingReportingOverflow(max(byteCount, RecordFormat.unit))
-        return max(start + RecordFormat.unit, isTooLong ? limit : min(end, limit))
-    }
-
     /// Goes on with the entries at a place.
     mutating func skip(to offset: UInt64) {
         while nextEntry < contents.entries.count,
@@ -116,10 +108,7 @@ extension BlobVolume {
             file = try disk.open(SegmentFiles.name(number, kind), .read)
         } catch {
             guard hasSegment(number) else { return nil }
-            let lost = try noteSegmentLost(number, kind, error)
-            found += lost
-            // Payloads were in it, also where a batch of the log was.
-            if !lost.isEmpty { try forgetCompleteness() }
+            found += try noteSegmentLost(number, kind, error)
             return nil
         }
         let reader = SegmentReader(file: file, number: number, kind: kind, tag: tag, path: disk.label)
@@ -141,18 +130,7 @@ extension BlobVolume {
         try checkHeader(&target)
         compareIndex(target, &found)
         if target.isFrozen { noteFrozenHoles(target, &found) }
-        if found.contains(where: { $0.remedy == .compare }) { try forgetCompleteness() }
         return target
-    }
-
-    /// Payloads may be gone of which nobody can tell: the volume claims nothing any more until it was compared with the
-    /// catalog. Durable before what showed it is put right: a process that ends in between leaves nothing else behind that
-    /// would tell.
-    private func forgetCompleteness() throws(VolumeError) {
-        // Also when it is 0 already: a comparison may be running that has not seen this.
-        guard setComplete(through: 0) > 0 else { return }
-        try appendGroup(payloads: [], batch: nil)
-        try syncLog()
     }
 
     /// A sealed segment must end with a footer that tells what it holds.
@@ -210,10 +188,9 @@ extension BlobVolume {
     /// Opening the volume needs no such word: it compares everything, and rebuilds the log, as long as there is such a hole.
     private func noteFrozenHoles(_ target: ScrubTarget, _ found: inout [ScrubDamage]) {
         let number = target.reader.number
-        for unit in target.holes.keys.sorted() {
-            guard let end = target.holeEnd(at: unit) else { continue }
+        for (unit, byteCount) in target.holes.sorted(by: { $0.key < $1.key }) {
             let location = RecordLocation(segment: number, unit: unit)
-            let batch = neededBatch(in: number, location.offset..<end)
+            let batch = neededBatch(in: number, location.offset..<location.offset + byteCount)
             if batch == nil, state.withLock({ $0.spentHoles.contains(location) }) { continue }
             found.append(
                 ScrubDamage(
@@ -520,16 +497,10 @@ extension BlobVolume {
         do throws(DiskError) {
             let file = try disk.open(SegmentFiles.name(reader.number, reader.kind), .update)
             defer { file.close() }
-            do throws(DiskError) {
-                try withExtendedLifetime(footer) { () throws(DiskError) in try records.write(to: file) }
-                try file.sync()
-                try file.write(SegmentTrailer(footer: location).encode(tag: tag), at: trailerOffset)
-                try file.sync()
-            } catch {
-                // The old trailer counts only where the file ends behind it.
-                try? file.truncate(to: size)
-                throw error
-            }
+            try withExtendedLifetime(footer) { () throws(DiskError) in try records.write(to: file) }
+            try file.sync()
+            try file.write(SegmentTrailer(footer: location).encode(tag: tag), at: trailerOffset)
+            try file.sync()
         } catch {
             throw VolumeError(
                 error.code == .full ? .full : .inputOutput,

@@ -49,8 +49,6 @@ package final class BlobVolume: Sendable {
         var files = SegmentFiles()
         var chain = CommitChain()
         var complete: UInt64 = 0
-        /// How often `complete` was taken back to 0.
-        var completenessLossCount: UInt64 = 0
         var knownCommitIndex: UInt64 = 0
         var isLogDamaged = false
         /// See `VolumeMemory.attestedTail`.
@@ -224,35 +222,11 @@ package final class BlobVolume: Sendable {
 
     /// Takes note that every payload of commits up to this sequence is durably here. Goes to disk with the next group
     /// or at close.
-    /// - Returns: what was said before.
-    @discardableResult
-    package func setComplete(through sequence: UInt64) -> UInt64 {
-        state.withLock { state in
-            let before = state.complete
-            if sequence == 0 { state.completenessLossCount &+= 1 }
-            state.complete = sequence
-            return before
-        }
-    }
-
-    /// How often the watermark was taken back to 0, also from 0.
-    package var completenessLossCount: UInt64 { state.withLock { $0.completenessLossCount } }
-
-    /// The same as `setComplete`, unless the watermark was taken back to 0 since the loss count was `lossCount`: what was
-    /// compared since then has not seen what was lost.
-    /// - Returns: whether it was set.
-    package func setComplete(through sequence: UInt64, unlessLostSince lossCount: UInt64) -> Bool {
-        state.withLock { state in
-            guard state.completenessLossCount == lossCount else { return false }
-            state.complete = sequence
-            return true
-        }
-    }
+    package func setComplete(through sequence: UInt64) { state.withLock { $0.complete = sequence } }
 
     /// The same for the next sequence, unless the watermark is elsewhere: what was lowered meanwhile stays so.
     package func advanceComplete(to sequence: UInt64) {
-        guard sequence > 0 else { return }
-        state.withLock { if $0.complete == sequence - 1 { $0.complete = sequence } }
+        state.withLock { if $0.complete + 1 == sequence { $0.complete = sequence } }
     }
 
     /// The log was brought up to date from its peers after damage: it may vote again.

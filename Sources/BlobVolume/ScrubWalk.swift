@@ -112,9 +112,8 @@ struct ScrubWalk: ~Copyable {
         let offset = cursor.offset
         let reader = current.reader
         let location = reader.location(offset)
-        if let end = current.holeEnd(at: location.unit) {
-            noteKnownHole(location, end, current)
-            return end
+        if let length = current.holes[location.unit] {
+            return max(offset + length, offset + RecordFormat.unit)
         }
         if let entry = current.takeEntry(at: location.unit) {
             recordCount += 1
@@ -319,27 +318,6 @@ struct ScrubWalk: ~Copyable {
             position += reader.kind.alignment
         }
         return boundary
-    }
-
-    /// A stretch that an earlier walk has found, with a batch in it that the log still counts on: it was not rebuilt then,
-    /// and is asked for again. Of segments that get no footer that was said before the walk.
-    private mutating func noteKnownHole(
-        _ location: RecordLocation,
-        _ end: UInt64,
-        _ current: ScrubTarget
-    ) {
-        guard !current.isFrozen,
-            let batch = volume.neededBatch(in: location.segment, location.offset..<end)
-        else { return }
-        found.append(
-            ScrubDamage(
-                kind: .batch,
-                location: batch,
-                digest: nil,
-                message: "A batch of the log in a stretch that is known to be lost.",
-                remedy: .rebuildLog
-            )
-        )
     }
 
     /// A record of the log that is lost: batches are fetched from the peers; of all others the footer tells enough.

@@ -18,9 +18,6 @@ package final class LocalStore: Sendable {
         /// How long closing waits for repairs and catching up that are under way.
         package var settleDeadline: Duration = .seconds(10)
         package var volume = VolumeOptions()
-        /// Whether the watermarks of `volume` are written down for everybody who opens the store after this; else those that
-        /// are written down count.
-        package var keepsReserves = false
         /// A PEM file that mirrors trust in place of the system's authorities.
         package var mirrorAuthorityFile: String?
         package var logger = Logger(label: "holdfast", factory: { _ in SwiftLogNoOpLogHandler() })
@@ -101,7 +98,7 @@ package final class LocalStore: Sendable {
         mirrorAudits = MirrorAudits(objects, mirrors, findings, load: replicator.clientLoad)
         let garbage = GarbageRunner(replicator, logger: logger)
         self.garbage = garbage
-        scrubs.whenAuditIsClean(isAwaited: { replicator.garbage.hold != nil }) { try await garbage.endHold() }
+        scrubs.whenAuditIsClean { try await garbage.endHold() }
         maintenance = Task {
             async let uploads: Void = objects.maintainUploads()
             async let ledger: Void = Self.keepLedger(findings, replicator)
@@ -126,43 +123,6 @@ package final class LocalStore: Sendable {
     }
 
     private static func open(_ directory: StoreDirectory, _ options: Options) async throws -> LocalStore {
-        var (directory, options) = (directory, options)
-        settleReserves(&directory, &options)
-        return try await openSettled(directory, options)
-    }
-
-    /// Commands obey the watermarks that a server was told.
-    private static func settleReserves(_ directory: inout StoreDirectory, _ options: inout Options) {
-        guard options.keepsReserves else {
-            guard let reserves = directory.configuration.reserves else { return }
-            options.volume.reserveBytes = reserves.hardBytes
-            options.volume.softReserveBytes = reserves.softBytes
-            return
-        }
-        let standard = VolumeOptions()
-        let isStandard =
-            options.volume.reserveBytes == standard.reserveBytes
-            && options.volume.softReserveBytes == standard.softReserveBytes
-        let reserves = StoreConfiguration.Reserves(
-            hardBytes: options.volume.reserveBytes,
-            softBytes: max(options.volume.reserveBytes, options.volume.softReserveBytes)
-        )
-        let kept = isStandard ? nil : reserves
-        guard directory.configuration.reserves != kept else { return }
-        directory.configuration.reserves = kept
-        do throws(StoreError) {
-            try directory.save()
-        } catch {
-            options.logger.warning(
-                "The watermarks can't be written down; commands without a server don't know them.",
-                metadata: ["error": "\(error)"]
-            )
-        }
-    }
-
-    private static func openSettled(_ directory: StoreDirectory, _ options: Options) async throws
-        -> LocalStore
-    {
         let configuration = directory.configuration
         let opened = try await directory.openVolumes(options.volume)
         var report = OpenReport()

@@ -51,14 +51,6 @@ package final class LocalReplica: Replica {
         perform(on: logThread, cost: group.byteCount, completion) { [self] volume throws(VolumeError) in
             var outcome = GroupOutcome.whole
             let start = ContinuousClock.now
-            var group = group
-            if group.leavesOutPresent {
-                group.payloads.removeAll { volume.presence(of: $0.digest) != .absent }
-                guard !group.payloads.isEmpty || group.batch != nil else {
-                    try volume.syncLog()
-                    return outcome
-                }
-            }
             do throws(VolumeError) {
                 try volume.appendGroup(payloads: group.payloads, batch: group.batch)
             } catch {
@@ -78,14 +70,6 @@ package final class LocalReplica: Replica {
 
     package func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
         perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
-            try volume.appendBulk(payload)
-        }
-    }
-
-    package func appendBulkIfAbsent(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
-        perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
-            // All that write large payloads take turns on this thread.
-            guard volume.presence(of: payload.digest) == .absent else { return }
             try volume.appendBulk(payload)
         }
     }
@@ -155,11 +139,6 @@ package final class LocalReplica: Replica {
     }
 
     package func setComplete(through sequence: UInt64) { volume.setComplete(through: sequence) }
-
-    package func setComplete(through sequence: UInt64, unlessLostSince lossCount: UInt64) -> Bool {
-        volume.setComplete(through: sequence, unlessLostSince: lossCount)
-    }
-
     package func advanceComplete(to sequence: UInt64) { volume.advanceComplete(to: sequence) }
 
     // MARK: Reading
@@ -255,7 +234,6 @@ package final class LocalReplica: Replica {
     // MARK: State
 
     package var completeSequence: UInt64 { volume.completeSequence }
-    package var completenessLossCount: UInt64 { volume.completenessLossCount }
     package var failure: VolumeError? { volume.failure }
     package var hasFailed: Bool { volume.hasFailed }
     package var acceptsPayloads: Bool { !volume.hasFailed && !volume.isFull }

@@ -5,8 +5,6 @@ package import StoreModel
 package struct ReplicaGroup: Sendable {
     package var payloads: [PayloadRecord]
     package var batch: CommitBatch?
-    /// Payloads that are there by the time they would be written are left out: somebody else was faster.
-    package var leavesOutPresent = false
 
     package init(payloads: [PayloadRecord], batch: CommitBatch?) {
         self.payloads = payloads
@@ -43,9 +41,6 @@ package protocol Replica: AnyObject, Sendable {
     func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>)
     /// Appends a payload to the bulk segment; durable only after `syncBulk`.
     func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
-    /// The same, unless the payload is there by the time it would be written: who copies in the background makes no second
-    /// copy of what an upload or a repair has written meanwhile.
-    func appendBulkIfAbsent(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
     /// Makes every bulk append that was completed before durable.
     func syncBulk(completion: @escaping ReplicaCompletion<Void>)
     /// Reads a range of a payload; only bytes that verified are handed out.
@@ -77,11 +72,6 @@ package protocol Replica: AnyObject, Sendable {
     func resetLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>)
     /// Notes that every payload of commits up to `sequence` is here; written with the next group.
     func setComplete(through sequence: UInt64)
-    /// How often it was said that nothing is known to be here (`setComplete` through 0).
-    var completenessLossCount: UInt64 { get }
-    /// The same as `setComplete`, unless that was said since the count was `lossCount`.
-    /// - Returns: whether it was noted.
-    func setComplete(through sequence: UInt64, unlessLostSince lossCount: UInt64) -> Bool
     /// The same for the next sequence, unless the watermark is elsewhere.
     func advanceComplete(to sequence: UInt64)
     /// Records on this replica that a peer failed for good.

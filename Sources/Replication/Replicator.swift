@@ -53,7 +53,6 @@ package final class Replicator: Sendable {
     let clientTurns = Atomic<Int>(0)
     let verified = VerifiedRecently()
     let repairs = RepairQueue()
-    let late = LateCopies()
     /// What clients do; whoever serves them tells it.
     package let clientLoad = ClientLoad()
     /// Of all repairs together, and of catching up.

@@ -83,16 +83,10 @@ extension Replicator {
             guard let replica = volumes.usableReplica(index) else { return false }
             if mustBeFilled(index) { return true }
             // What is on its way to it right now is no lag: under load the slowest volume always has something.
-            let next = Self.sequence(behind: replica)
+            let next = replica.completeSequence + 1
             return next <= committed && !pipeline.isOnItsWay(next, to: index)
                 && replica.completeSequence < next
         }
-    }
-
-    /// The first sequence of which a volume may lack something; the highest when there can be none.
-    private static func sequence(behind replica: any Replica) -> UInt64 {
-        let (next, isOver) = replica.completeSequence.addingReportingOverflow(1)
-        return isOver ? .max : next
     }
 
     /// Copies what a volume lacks. Who comes while somebody else is at it waits, and looks again.
@@ -124,10 +118,10 @@ extension Replicator {
                     reasons: progress.reasons
                 )
             }
-            var next = Self.sequence(behind: replica)
+            var next = replica.completeSequence + 1
             while !Task.isCancelled, volumes.usableReplica(index) != nil {
                 // Commits may have moved the watermark meanwhile.
-                next = max(next, Self.sequence(behind: replica))
+                next = max(next, replica.completeSequence + 1)
                 // From where it gets the batches as they are made, their acknowledgements move the watermark.
                 guard next <= pipeline.committedSequence, !pipeline.isOnItsWay(next, to: index) else { break }
                 let batch = try await pipeline.batch(next)
@@ -146,7 +140,7 @@ extension Replicator {
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
                 if progress.missing == 0 {
                     try await syncIfNeeded(replica, &progress)
-                    replica.advanceComplete(to: next)
+                    if replica.completeSequence + 1 == next { replica.setComplete(through: next) }
                 }
                 next += 1
             }
@@ -193,6 +187,7 @@ extension Replicator {
 
     struct CatchUpProgress: Sendable {
         var copied = 0
+        var copiedBytes: UInt64 = 0
         var missing = 0
         var reasons: [String] = []
         var hasUnsynced = false
@@ -234,7 +229,7 @@ extension Replicator {
             await copy(digest, to: index, replica, &progress)
             let node: ManifestNode
             do {
-                node = try ManifestNode(decoding: try await readInBackground(digest, range: nil))
+                node = try ManifestNode(decoding: try await read(digest, range: nil))
             } catch let error as StoreError where error.code == .dataUnavailable {
                 progress.miss("\(error)")
                 continue
@@ -295,7 +290,6 @@ extension Replicator {
                 reasons += missing.map { "\(volumes.slots[index].label): \($0)" }
             }
         }
-        settleLateCopies(isLast: true)
         await repairs.awaitIdle()
         return reasons
     }

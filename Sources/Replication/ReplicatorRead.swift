@@ -11,11 +11,6 @@ extension Replicator {
     /// - Throws: `StoreError` with `.dataUnavailable` when no replica has good bytes, `.deadlineExceeded`.
     package func read(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
         clientTurns.wrappingAdd(1, ordering: .relaxed)
-        return try await readInBackground(digest, range: range)
-    }
-
-    /// The same for work of the store's own, which makes room for clients and not for itself.
-    func readInBackground(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
         let indices = placementIndices(for: digest)
         let turn = readTurn(for: digest, range)
         if let range, let bytes = readCached(digest, range, indices, turn) { return bytes }
@@ -82,7 +77,7 @@ extension Replicator {
             if replica.presence(of: digest) == .absent {
                 isElsewhere = true
                 // On a volume that is being filled it is no finding: the walk brings it.
-                if !mustBeFilled(index) { noteAbsence(of: digest, on: index, foundBy: .read) }
+                if !mustBeFilled(index) { noteMissing(digest, on: index, foundBy: .read) }
             } else {
                 holders.append((replica, rank(replica)))
             }
@@ -109,7 +104,7 @@ extension Replicator {
         return holders.sorted { $0.mean < $1.mean }.map(\.replica)
     }
 
-    func ordered(_ holders: [(replica: any Replica, mean: Double)], _ turn: Int) -> [any Replica] {
+    private func ordered(_ holders: [(replica: any Replica, mean: Double)], _ turn: Int) -> [any Replica] {
         guard holders.count > 1 else { return holders.map(\.replica) }
         let best = holders.map(\.mean).min() ?? 0
         let first = Int(UInt(bitPattern: turn) % UInt(holders.count))
@@ -143,7 +138,7 @@ extension Replicator {
     }
 
     /// The mean latency in nanoseconds; a volume that seems to hang comes last.
-    func rank(_ replica: any Replica) -> Double {
+    private func rank(_ replica: any Replica) -> Double {
         if replica.busyDuration > Limits.hangSuspicion { return .greatestFiniteMagnitude }
         if let index = volumes.index(of: replica.id), volumes.isTripped(index) {
             return .greatestFiniteMagnitude
@@ -189,7 +184,7 @@ extension Replicator {
         case .notFound:
             // A surplus copy that garbage collection has just taken away is not missed.
             guard placementIndices(for: digest).contains(index) else { return }
-            noteAbsence(of: digest, on: index, foundBy: source)
+            noteMissing(digest, on: index, foundBy: source)
         case .overloaded:
             // It says something about the volume's queue; about the copy only when that was to be written.
             if source == .write { noteMissing(digest, on: index, foundBy: source) }

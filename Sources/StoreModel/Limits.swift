@@ -100,8 +100,6 @@ package enum Limits {
     package static let movesInFlightMax = 8
     /// Copied bytes after which a volume's bulk segment is synced: what a crash makes to be copied again.
     package static let moveSyncByteCount = 256 << 20
-    /// Copied bytes after which those of a new volume are made durable and read back, beside the copying.
-    package static let readBackByteCount = 32 << 20
     /// How long opening waits for a volume's identity, which is two small files.
     package static let identityDeadline: Duration = .seconds(10)
     /// How long opening waits for one volume: a full tail is walked in a few seconds. One that takes longer hangs.

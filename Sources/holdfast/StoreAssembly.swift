@@ -44,7 +44,6 @@ final class StoreAssembly: Sendable {
         var options = options(location)
         options.logger = logger
         options.volume = volume
-        options.keepsReserves = true
         return try await LocalStore.open(location.path, options)
     }
 

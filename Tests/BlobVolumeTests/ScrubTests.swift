@@ -393,55 +393,6 @@ import Testing
         #expect(check.damage.isEmpty, "\(check.damage)")
     }
 
-    /// A rebuild may be refused, or forgotten: the next walk asks for it again, although it meets a stretch that is known.
-    @Test func aLostBatchThatNobodyDealtWithIsToldAgain() throws {
-        let fixture = try VolumeFixture()
-        let volume = try fixture.open()
-        let batches = try committed(volume)
-        try damage(3, in: fixture)
-        for _ in 0..<3 {
-            let scrubber = volume.makeScrubber()
-            var lost: [ScrubDamage] = []
-            while true {
-                let step = try scrubber.step(byteCount: 1 << 20)
-                lost += step.damage.filter { $0.remedy == .rebuildLog }
-                if step.isAtEnd { break }
-            }
-            #expect(lost.count == 1 && lost.first?.kind == .batch, "\(lost)")
-        }
-        try scrub(volume)
-        #expect(volume.isLogDamaged && volume.logTail == batches[2].position)
-        #expect(try scrub(volume).damage.isEmpty)
-        try volume.close()
-    }
-
-    /// The segment still tells of a batch at which the log was cut: opening the volume makes the cut again.
-    @Test func aLogThatWasCutStaysCutOverReopening() throws {
-        let fixture = try VolumeFixture()
-        let volume = try fixture.open()
-        let batches = try committed(volume)
-        try damage(3, in: fixture)
-        let scrubber = volume.makeScrubber()
-        while true {
-            let step = try scrubber.step(byteCount: 1)
-            if let lost = step.damage.first(where: { $0.remedy == .rebuildLog }) {
-                try volume.noteLostBatch(at: #require(lost.location))
-                break
-            }
-            try #require(!step.isAtEnd)
-        }
-        #expect(volume.isLogDamaged && volume.logTail == batches[2].position)
-        try volume.close()
-        let again = try fixture.open()
-        #expect(again.isLogDamaged && again.logTail == batches[2].position)
-        #expect(again.attestedTail == batches.last?.position)
-        for batch in batches[3...] { try again.appendGroup(payloads: [], batch: batch) }
-        try again.syncLog()
-        try again.noteLogRebuilt()
-        #expect(!again.isLogDamaged && again.logTail == batches.last?.position)
-        try again.close()
-    }
-
     @Test func aBatchThatTheLogNoLongerNeedsDamagesNoLog() throws {
         let fixture = try VolumeFixture()
         let volume = try fixture.open()
@@ -478,45 +429,6 @@ import Testing
         try volume.noteLogRebuilt()
         #expect(!volume.isLogDamaged && volume.attestedTail == nil)
         try volume.close()
-    }
-
-    /// Where payloads are lost of which nobody can tell, the volume has to be compared with the catalog, also by the process
-    /// after the one that found it.
-    @Test(arguments: [false, true]) func aVolumeThatMustBeComparedClaimsNothing(isSegmentGone: Bool) throws {
-        let fixture = try VolumeFixture()
-        var volume: BlobVolume? = try fixture.open()
-        do {
-            let volume = try #require(volume)
-            for number in 0..<6 { try volume.appendBulk(payload(number, count: 900_000)) }
-            try volume.syncBulk()
-            try volume.commit()
-            volume.setComplete(through: 1)
-            try volume.commit()
-            let sealed = "segments/" + (try #require(try fixture.segments().first { $0.hasSuffix(".bulk") }))
-            if isSegmentGone {
-                try FileManager.default.removeItem(atPath: fixture.path(sealed))
-            } else {
-                let size = try fixture.bytes(sealed).count
-                // The trailer, the header of the footer, and that of the first record.
-                try fixture.flip(sealed, at: UInt64(size - 30))
-                try fixture.flip(sealed, at: UInt64(size - 64 - 4096 + 20))
-                try fixture.flip(sealed, at: 4096 + 20)
-            }
-            let scrubber = volume.makeScrubber()
-            var found: [ScrubDamage] = []
-            while true {
-                let step = try scrubber.step(byteCount: 1 << 20)
-                found += step.damage
-                if step.isAtEnd { break }
-            }
-            #expect(found.contains { $0.remedy == .compare }, "\(found)")
-            #expect(volume.completeSequence == 0)
-        }
-        // Without being closed.
-        volume = nil
-        let again = try fixture.open()
-        #expect(again.completeSequence == 0)
-        try again.close()
     }
 
     @Test func theCursorOfEveryStepIsAPlaceToGoOnFrom() throws {

@@ -419,10 +419,12 @@ import Testing
         var engine = try await filled(fixture)
         let small = randomBytes(2000, seed: 1)
         let large = randomBytes(300_000, seed: 2)
+        let held = engine
+        // What the slowest volume lacks would be found missing, and repaired as well.
+        #expect(await engine.eventually { held.isWhole })
         try rot(small, on: rotten, engine)
         try rot(Array(large[..<4096]), on: rotten, engine)
         for _ in 0..<6 { try await checkOld(engine) }
-        let held = engine
         #expect(await engine.eventually { held.replicator.replicatorStatus().repairs.waiting == 0 })
         let findings = engine.replicator.replicatorStatus().findings
         #expect(!findings.isEmpty)

@@ -94,7 +94,7 @@ package final class FindingLedger: Sendable {
         state.counts["\(finding.kind.rawValue) \(finding.outcome.name)", default: 0] += 1
     }
 
-    /// Writes down which versions need a chunk, which mirrors have these, and what else is left around it.
+    /// Writes down which versions need a chunk, and which mirrors have these.
     package func name(_ needs: ChunkNeeds) async throws {
         var query = Query()
         query.limit = Self.batchCount
@@ -104,12 +104,10 @@ package final class FindingLedger: Sendable {
                 for var row in page {
                     guard let chunk = row.finding.chunk, let found = needs.names[chunk],
                         row.names != found || row.holders != needs.holders[chunk, default: []]
-                            || row.account != needs.accounts[chunk]
                     else { continue }
                     row = state.dirty[row.id] ?? row
                     row.names = Array(found.prefix(FindingRow.namesMax))
                     row.holders = Array(needs.holders[chunk, default: []].prefix(FindingRow.namesMax))
-                    row.account = row.finding.outcome == .unrepairable ? needs.accounts[chunk] : nil
                     state.dirty[row.id] = row
                 }
             }

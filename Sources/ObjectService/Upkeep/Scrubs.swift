@@ -40,7 +40,6 @@ package final class Scrubs: Sendable {
     private let state = Mutex(State())
     private let plan = Mutex(ScrubSchedule())
     private let cleanAudit = Mutex<(@Sendable () async throws -> Void)?>(nil)
-    private let mustBeginAnew = Mutex<(@Sendable () -> Bool)?>(nil)
 
     package init(_ objects: ObjectStore, _ replicator: Replicator, _ ledger: FindingLedger) {
         self.objects = objects
@@ -53,12 +52,7 @@ package final class Scrubs: Sendable {
 
     /// Calls `body` when an audit that went from its beginning to its end in this process has found nothing: no copy missing, no
     /// manifest that can't be read, no volume that could not be asked.
-    /// - Parameter isAwaited: whether somebody waits for that: an audit that was interrupted then begins anew.
-    package func whenAuditIsClean(
-        isAwaited: @escaping @Sendable () -> Bool,
-        _ body: @escaping @Sendable () async throws -> Void
-    ) {
-        mustBeginAnew.withLock { $0 = isAwaited }
+    package func whenAuditIsClean(_ body: @escaping @Sendable () async throws -> Void) {
         cleanAudit.withLock { $0 = body }
     }
 
@@ -361,15 +355,7 @@ package final class Scrubs: Sendable {
     private func audit() async throws {
         let subject = ScrubSubject.audit
         var cursor = job(subject).auditCursor
-        // What a process before this one has looked at may have been another catalog. Where garbage collection waits for a
-        // clean audit, one that goes on would end without having told: it begins anew.
-        if cursor != .start, mustBeginAnew.withLock({ $0?() ?? false }) {
-            cursor = .start
-            state.withLock { state in
-                state.jobs[subject]?.auditCursor = .start
-                state.jobs[subject]?.recordCount = 0
-            }
-        }
+        // What a process before this one has looked at may have been another catalog.
         var isClean = cursor == .start
         var memory = AuditMemory()
         var lastSave = ContinuousClock.now
