@@ -63,8 +63,8 @@ let package = Package(
         .target(
             name: "Mirroring",
             dependencies: [
-                "Catalog", "ContentHashing", "CurlTransport", "Encryption", "S3Client", "S3Protocol",
-                "StoreModel", logging,
+                "Catalog", "ContentHashing", "CurlTransport", "Encryption", "Replication", "S3Client",
+                "S3Protocol", "StoreModel", logging,
             ]
         ),
 
@@ -194,7 +194,8 @@ let package = Package(
         .testTarget(
             name: "HoldfastNodeTests",
             dependencies: [
-                "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "Encryption", "HoldfastNode",
+                "AdminGateway", "BlobVolume", "Catalog", "CatalogSQLite", "ContentHashing", "Encryption",
+                "HoldfastNode",
                 "Mirroring", "ObjectService", "Replication", "StoreModel", "StoreTestKit",
             ]
         ),
@@ -212,7 +213,7 @@ let package = Package(
             dependencies: [
                 "BlobVolume", "Catalog", "ContentHashing", "CurlTransport", "Encryption", "HoldfastNode",
                 "Mirroring",
-                "ObjectService", "StoreModel", "StoreTestKit", logging,
+                "ObjectService", "Replication", "StoreModel", "StoreTestKit", logging,
             ]
         ),
         .testTarget(name: "TidyTests"),

@@ -50,6 +50,21 @@ install_packages() {
         fail "apt-get could not install$missing"
 }
 
+# Where the tests are built, in debug. Not beside the release build: so both can be built at the same time.
+tests_build=".build-tests"
+
+# build_tests [DIRECTORY [OPTION…]]: builds all tests.
+build_tests() {
+    local build="${1:-$tests_build}"
+    [ $# -eq 0 ] || shift
+    # What another build has already fetched is taken from there.
+    if [ ! -d "$build" ] && [ -d .build/repositories ]; then
+        mkdir -p "$build"
+        cp -a .build/repositories .build/checkouts .build/workspace-state.json "$build"/ || fail "no room for $build"
+    fi
+    swift build --build-tests --scratch-path "$build" "$@"
+}
+
 # Builds the program in release and sets HOLDFAST to it.
 build_release() {
     say "Building (release); the first time takes some minutes."

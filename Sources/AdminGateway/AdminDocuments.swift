@@ -132,6 +132,8 @@ package struct StatusDocument: Codable, Hashable, Sendable {
     /// What the volumes' files take up, all copies together.
     package var physicalBytes: UInt64
     package var catalog: CatalogDocument
+    /// Objects that came in parts and whose SHA-256 is still to be found; absent from older servers.
+    package var objectsWaitingForSHA256: UInt64?
 }
 
 /// How long a rebuild of the catalog would take: it loads the newest snapshot and replays what came after it.

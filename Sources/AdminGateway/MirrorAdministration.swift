@@ -76,6 +76,8 @@ package struct MirrorDocument: Codable, Hashable, Sendable {
     package var lastError: String?
     package var lastErrorAt: String?
     package var lastSuccessAt: String?
+    /// Whether it goes slowly now because clients ask for something; absent: no.
+    package var isYielding: Bool?
     /// The comparison with the store: the one that runs, or the last one.
     package var audit: MirrorAuditJobDocument?
 }
@@ -340,7 +342,8 @@ extension MirrorDocument {
             errors: status.worker.failureCount,
             lastError: status.problem ?? status.worker.lastFailure,
             lastErrorAt: status.worker.lastFailureAt.map { ISO8601.format($0) },
-            lastSuccessAt: status.worker.lastSuccessAt.map { ISO8601.format($0) }
+            lastSuccessAt: status.worker.lastSuccessAt.map { ISO8601.format($0) },
+            isYielding: status.worker.isYielding ? true : nil
         )
     }
 }

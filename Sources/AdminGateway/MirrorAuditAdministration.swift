@@ -8,7 +8,7 @@ package struct MirrorAuditJobDocument: Codable, Hashable, Sendable {
     package var state: String
     /// A cron expression; absent: never.
     package var schedule: String?
-    /// Whether each object is asked for its version and SHA-256.
+    /// Whether each object is asked for its version and SHA-256: by schedule, or because this audit was started so.
     package var isDeep: Bool
     /// When it starts by itself, in a server.
     package var nextRunAt: String?
@@ -77,8 +77,11 @@ package struct MirrorAuditListDocument: Codable, Hashable, Sendable {
 /// What an administrator can ask about the audits of mirrors.
 package protocol MirrorAuditAdministration: Sendable {
     func mirrorAudits() async throws -> MirrorAuditListDocument
-    /// - Parameter mirror: nil: all of them.
-    func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?) async throws -> MirrorAuditListDocument
+    /// - Parameters:
+    ///   - mirror: nil: all of them.
+    ///   - isDeep: of a start: asks for each object's version and SHA-256.
+    func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?, isDeep: Bool) async throws
+        -> MirrorAuditListDocument
     /// Runs what is started, in this process.
     /// - Returns: false when a server does that by itself.
     func runMirrorAudits() async throws -> Bool
@@ -92,10 +95,10 @@ extension StoreAdministration {
 
     package func mirrorAudits() async throws -> MirrorAuditListDocument { try await auditor().mirrorAudits() }
 
-    package func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?) async throws
+    package func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?, isDeep: Bool) async throws
         -> MirrorAuditListDocument
     {
-        try await auditor().changeMirrorAudit(action, mirror)
+        try await auditor().changeMirrorAudit(action, mirror, isDeep: isDeep)
     }
 
     package func runMirrorAudits() async throws -> Bool { try await auditor().runMirrorAudits() }
@@ -106,9 +109,13 @@ extension AdminResponder {
         guard let action = ScrubAction(rawValue: argument) else {
             throw AdminRefusal(404, "noSuchPath", "\(quoted(argument)): start, pause, resume or cancel.")
         }
-        let body = try AdminRequestBody(bytes, allowed: ["mirror"])
+        let body = try AdminRequestBody(bytes, allowed: action == .start ? ["mirror", "deep"] : ["mirror"])
         return try AdminJSON.encode(
-            try await administration.changeMirrorAudit(action, try body.text("mirror"))
+            try await administration.changeMirrorAudit(
+                action,
+                try body.text("mirror"),
+                isDeep: try body.flag("deep")
+            )
         )
     }
 

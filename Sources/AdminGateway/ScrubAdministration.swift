@@ -68,6 +68,34 @@ package struct FindingDocument: Codable, Hashable, Sendable {
     package var neededBy: [String]
     /// Mirrors that have what needs the chunk, where that was looked up.
     package var heldBy: [String]
+    /// Of what can't be repaired: how many versions need the chunk.
+    package var neededCount: UInt64?
+    /// Those of them that are named, and then other versions of the same keys.
+    package var versions: [FindingVersionDocument]?
+    /// How the copy of each volume was found when that was looked up.
+    package var copies: [FindingCopyDocument]?
+}
+
+/// A version beside a chunk that can't be repaired.
+package struct FindingVersionDocument: Codable, Hashable, Sendable {
+    package var bucket: String
+    package var key: String
+    package var versionID: String
+    package var isNewest: Bool
+    package var size: UInt64
+    /// "lost": it needs the chunk. "damaged": it needs another one that no volume has. "whole": every byte was read and is
+    /// good. "listed": the volumes have all of it by their indexes; it was too large to be read.
+    package var state: String
+    /// Mirrors that have the version, by the store's records.
+    package var mirrors: [String]
+}
+
+/// The copy of a chunk on one volume.
+package struct FindingCopyDocument: Codable, Hashable, Sendable {
+    package var volume: String
+    package var isGood: Bool
+    package var verifiedAt: String?
+    package var problem: String?
 }
 
 package struct FindingListDocument: Codable, Hashable, Sendable {
@@ -318,5 +346,26 @@ extension FindingDocument {
         detail = finding.detail.isEmpty ? nil : finding.detail
         neededBy = row.names
         heldBy = row.holders
+        guard let account = row.account else { return }
+        neededCount = account.neededCount
+        versions = account.versions.map { version in
+            FindingVersionDocument(
+                bucket: version.bucket,
+                key: version.key,
+                versionID: version.id,
+                isNewest: version.isNewest,
+                size: version.size,
+                state: version.state.name,
+                mirrors: version.mirrors
+            )
+        }
+        copies = account.copies.map { copy in
+            FindingCopyDocument(
+                volume: label(copy.volume),
+                isGood: copy.problem == nil,
+                verifiedAt: copy.verifiedAt.map { ISO8601.format($0) },
+                problem: copy.problem
+            )
+        }
     }
 }

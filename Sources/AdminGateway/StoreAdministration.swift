@@ -84,7 +84,8 @@ package struct StoreAdministration: Administration {
                 snapshotTakenAt: storage.snapshot.takenAt.map { ISO8601.format($0) },
                 snapshotRows: storage.snapshot.rowCount,
                 batchesSinceSnapshot: storage.snapshot.batchesSince
-            )
+            ),
+            objectsWaitingForSHA256: try await objects.digestTaskCount()
         )
     }
 

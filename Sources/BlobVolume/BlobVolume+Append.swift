@@ -149,9 +149,9 @@ extension BlobVolume {
         section.groupStart = RecordLocation(segment: log.number, offset: log.end).unit
         section.recordCount = UInt32(group.recordCount)
         section.syncedLog = log.syncedLocation
-        if let bulk = writer.bulk { section.syncedBulk = bulk.syncedLocation }
+        section.syncedBulk = syncedBulk(writer)
         state.withLock { state in
-            section.complete = state.complete
+            section.complete = state.complete.sequence
             section.knownCommitIndex = state.knownCommitIndex
         }
         return section

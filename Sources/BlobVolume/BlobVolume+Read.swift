@@ -21,6 +21,10 @@ extension BlobVolume {
         let fingerprint = LocationIndex.fingerprint(of: digest)
         return state.withLock { state in
             guard !state.isClosed else { return .absent }
+            guard let newest = state.index.newestLocation(of: fingerprint) else { return .absent }
+            if let segment = state.segments[newest.segment], newest.offset < segment.syncedEnd {
+                return .synced
+            }
             var presence = RecordPresence.absent
             for location in state.index.locations(of: fingerprint) {
                 guard let segment = state.segments[location.segment] else { continue }
@@ -48,34 +52,23 @@ extension BlobVolume {
         }
     }
 
-    /// Reads a small payload from `range` to its end if the system has it in memory: waits for no disk.
+    /// Reads a range of a payload, to where it is wanted, if the system has it in memory: waits for no disk.
     ///
-    /// As verified as `read`. nil for anything else, damage too: `read` finds out what it is.
-    package func readCached(_ digest: Digest, range: Range<Int>) -> [UInt8]? {
-        guard range.lowerBound >= 0, range.upperBound <= Limits.logPayloadSizeMax,
-            let location = try? candidates(digest).first
-        else { return nil }
-        let (kind, file) = state.withLock {
-            ($0.segments[location.segment]?.kind, $0.files[location.segment])
+    /// As verified as `read`. False for anything else, damage too: `read` finds out what it is.
+    /// - Parameter target: has the length of the range. What it holds is of no use after a false.
+    package func readCached(
+        _ digest: Digest,
+        range: Range<Int>,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        let fingerprint = LocationIndex.fingerprint(of: digest)
+        let found = state.withLock { state -> (RecordLocation, SegmentKind, any DiskFile)? in
+            guard !state.isClosed, let location = state.index.newestLocation(of: fingerprint),
+                let kind = state.segments[location.segment]?.kind, let file = state.files[location.segment]
+            else { return nil }
+            return (location, kind, file)
         }
-        guard let kind, let file else { return nil }
-        let count = RecordFormat.headByteCount(range.upperBound) + range.upperBound
-        var done: Int?
-        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-            let whole = UnsafeMutableRawBufferPointer(buffer)
-            done = file.readCached(
-                into: UnsafeMutableRawBufferPointer(rebasing: whole[..<count]),
-                at: location.offset
-            )
-            initialized = done ?? 0
-        }
-        guard done == count,
-            case .valid(let header) = bytes.withUnsafeBytes({
-                RecordHeader.parse($0, at: location, tag: tag)
-            }),
-            header.type == .payload, header.digest == digest,
-            header.headByteCount + header.payloadByteCount == count
-        else { return nil }
+        guard let (location, kind, file) = found else { return false }
         let reader = SegmentReader(
             file: file,
             number: location.segment,
@@ -83,8 +76,13 @@ extension BlobVolume {
             tag: tag,
             path: disk.label
         )
-        // All of the record is in `bytes`: nothing is read any more.
-        return try? reader.payload(range, of: header, at: location, start: bytes)
+        // Of a small payload nearly always all is wanted.
+        if kind == .log, range.lowerBound == 0, 1...Limits.logPayloadSizeMax ~= range.upperBound,
+            reader.readCachedWhole(of: digest, at: location, into: target)
+        {
+            return true
+        }
+        return reader.readCached(range, of: digest, at: location, into: target)
     }
 
     /// The length of a payload.
@@ -104,6 +102,32 @@ extension BlobVolume {
                 _ = try reader.payload(0..<header.payloadByteCount, of: header, at: location, start: start)
             }
         }
+    }
+
+    /// Compares a payload with its checksums as the disk has it: past the page cache where it is large and that is possible.
+    /// - Parameter byteCount: its length, as far as the caller knows.
+    /// - Throws: as `read`.
+    package func verifyOnDisk(_ digest: Digest, byteCount: Int) throws(VolumeError) {
+        if byteCount > Limits.logPayloadSizeMax, byteCount <= Limits.chunkSizeMax {
+            let memory = directMemory.withLock { $0.popLast() } ?? Self.makeDirectMemory()
+            defer { directMemory.withLock { $0.append(memory) } }
+            var damage: (error: VolumeError, location: RecordLocation)?
+            for location in try candidates(digest) {
+                guard let reader = try? segmentReader(location.segment) else { continue }
+                do throws(VolumeError) {
+                    if try reader.isGoodOnDisk(digest, byteCount, at: location, through: memory) { return }
+                } catch {
+                    damage = damage ?? (error, location)
+                }
+            }
+            // Unless it was moved or given back meanwhile. The page cache may still have what was once written.
+            if let damage, isIndexed(digest, at: damage.location) { throw damage.error }
+        }
+        try verify(digest, strict: false)
+    }
+
+    private static func makeDirectMemory() -> ReadMemory {
+        ReadMemory(byteCount: Int(RecordFormat.recordByteCount(Limits.chunkSizeMax, .bulk)))
     }
 
     /// Runs `body` on the newest copy for which it succeeds.

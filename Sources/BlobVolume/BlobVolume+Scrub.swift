@@ -38,6 +38,14 @@ struct ScrubTarget {
         needsHeader || needsFooter || needsSeal || !padding.isEmpty || !local.isEmpty
     }
 
+    /// Where a stretch ends that is known to be lost: behind its start, and not behind the records.
+    func holeEnd(at unit: UInt32) -> UInt64? {
+        guard let byteCount = holes[unit] else { return nil }
+        let start = UInt64(unit) * RecordFormat.unit
+        let (end, isTooLong) = start.addingReportingOverflow(max(byteCount, RecordFormat.unit))
+        return max(start + RecordFormat.unit, isTooLong ? limit : min(end, limit))
+    }
+
     /// Goes on with the entries at a place.
     mutating func skip(to offset: UInt64) {
         while nextEntry < contents.entries.count,
@@ -85,6 +93,12 @@ extension BlobVolume {
         return state.withLock { $0.index.contains(fingerprint, location) }
     }
 
+    /// Whether the volume counts on another record of the same digest in the place of this one.
+    func isReplaced(_ digest: Digest, _ location: RecordLocation) -> Bool {
+        let locations = state.withLock { $0.index.locations(of: LocationIndex.fingerprint(of: digest)) }
+        return !locations.isEmpty && !locations.contains(location)
+    }
+
     func hasSegment(_ number: UInt32) -> Bool { state.withLock { $0.segments[number] != nil } }
 
     /// A batch of the log that stands in a stretch of a segment.
@@ -108,7 +122,10 @@ extension BlobVolume {
             file = try disk.open(SegmentFiles.name(number, kind), .read)
         } catch {
             guard hasSegment(number) else { return nil }
-            found += try noteSegmentLost(number, kind, error)
+            let lost = try noteSegmentLost(number, kind, error)
+            found += lost
+            // Payloads were in it, also where a batch of the log was.
+            if !lost.isEmpty { try forgetCompleteness() }
             return nil
         }
         let reader = SegmentReader(file: file, number: number, kind: kind, tag: tag, path: disk.label)
@@ -128,9 +145,43 @@ extension BlobVolume {
             target = try sealedTarget(reader, &found)
         }
         try checkHeader(&target)
-        compareIndex(target, &found)
+        let strays = strayEntries(target)
+        found += strays.map { _, location in
+            ScrubDamage(
+                kind: .index,
+                location: location,
+                digest: nil,
+                message: "The index names a record that its segment does not have.",
+                remedy: .compare
+            )
+        }
         if target.isFrozen { noteFrozenHoles(target, &found) }
+        if found.contains(where: { $0.remedy == .compare }) { try forgetCompleteness() }
+        buryStrays(strays, in: target)
         return target
+    }
+
+    /// Payloads may be gone of which nobody can tell: the volume claims nothing any more until it was compared with the
+    /// catalog. Durable before what showed it is put right: a process that ends in between leaves nothing else behind that
+    /// would tell.
+    private func forgetCompleteness() throws(VolumeError) {
+        // Also when it is 0 already: a comparison may be running that has not seen this.
+        notePayloadLoss()
+        guard !isForgottenDurably else { return }
+        try appendGroup(payloads: [], batch: nil)
+        try syncLog()
+    }
+
+    /// Whether whoever opens the volume after a crash in this moment reads that nothing is known: the last group of the log says
+    /// so and is synced. A watermark that stands at 0 in memory tells nothing about that.
+    private var isForgottenDurably: Bool {
+        writer.withLock { writer in
+            guard !writer.identityFile.memory.isClean, let log = writer.log, log.syncedEnd == log.end else {
+                return false
+            }
+            let last = log.contents.section
+            return last.recordCount > 0 && last.complete == 0
+        }
     }
 
     /// A sealed segment must end with a footer that tells what it holds.
@@ -188,9 +239,10 @@ extension BlobVolume {
     /// Opening the volume needs no such word: it compares everything, and rebuilds the log, as long as there is such a hole.
     private func noteFrozenHoles(_ target: ScrubTarget, _ found: inout [ScrubDamage]) {
         let number = target.reader.number
-        for (unit, byteCount) in target.holes.sorted(by: { $0.key < $1.key }) {
+        for unit in target.holes.keys.sorted() {
+            guard let end = target.holeEnd(at: unit) else { continue }
             let location = RecordLocation(segment: number, unit: unit)
-            let batch = neededBatch(in: number, location.offset..<location.offset + byteCount)
+            let batch = neededBatch(in: number, location.offset..<end)
             if batch == nil, state.withLock({ $0.spentHoles.contains(location) }) { continue }
             found.append(
                 ScrubDamage(
@@ -301,11 +353,12 @@ extension BlobVolume {
         SegmentHeader(number: reader.number, kind: reader.kind, store: storeID, volume: volumeID)
     }
 
-    /// Every place that the index names in a segment must be one of its records.
-    private func compareIndex(_ target: ScrubTarget, _ found: inout [ScrubDamage]) {
+    /// Every place that the index names in a segment must be one of its records: the entries that are not.
+    private func strayEntries(_ target: ScrubTarget) -> [(fingerprint: UInt64, location: RecordLocation)] {
         let number = target.reader.number
         var places = Set<UInt32>(minimumCapacity: target.contents.entries.count)
         for entry in target.contents.entries { places.insert(entry.unit) }
+        var strays: [(fingerprint: UInt64, location: RecordLocation)] = []
         for shard in 0..<LocationIndex.shardCount {
             let entries = state.withLock { $0.index.entries(shard: shard, segment: number) }
             for (fingerprint, unit) in entries where !places.contains(unit) {
@@ -313,22 +366,23 @@ extension BlobVolume {
                 // Of an open segment the records behind the limit are younger than this walk.
                 if target.isOpen && location.offset >= target.limit { continue }
                 guard state.withLock({ $0.index.contains(fingerprint, location) }) else { continue }
-                do throws(VolumeError) {
-                    let name = Digest(words: (fingerprint, 0, 0, 0))
-                    try bury([.init(digest: name, location: location)], byteCount: 0)
-                    if target.isFrozen { noteSpent(location) }
-                } catch {
-                    // It stays in the index, and the next walk meets it again.
-                }
-                found.append(
-                    ScrubDamage(
-                        kind: .index,
-                        location: location,
-                        digest: nil,
-                        message: "The index names a record that its segment does not have.",
-                        remedy: .compare
-                    )
-                )
+                strays.append((fingerprint, location))
+            }
+        }
+        return strays
+    }
+
+    private func buryStrays(
+        _ strays: [(fingerprint: UInt64, location: RecordLocation)],
+        in target: ScrubTarget
+    ) {
+        for (fingerprint, location) in strays {
+            do throws(VolumeError) {
+                let name = Digest(words: (fingerprint, 0, 0, 0))
+                try bury([.init(digest: name, location: location)], byteCount: 0)
+                if target.isFrozen { noteSpent(location) }
+            } catch {
+                // It stays in the index, and the next walk meets it again.
             }
         }
     }
@@ -497,10 +551,16 @@ extension BlobVolume {
         do throws(DiskError) {
             let file = try disk.open(SegmentFiles.name(reader.number, reader.kind), .update)
             defer { file.close() }
-            try withExtendedLifetime(footer) { () throws(DiskError) in try records.write(to: file) }
-            try file.sync()
-            try file.write(SegmentTrailer(footer: location).encode(tag: tag), at: trailerOffset)
-            try file.sync()
+            do throws(DiskError) {
+                try withExtendedLifetime(footer) { () throws(DiskError) in try records.write(to: file) }
+                try file.sync()
+                try file.write(SegmentTrailer(footer: location).encode(tag: tag), at: trailerOffset)
+                try file.sync()
+            } catch {
+                // The old trailer counts only where the file ends behind it.
+                try? file.truncate(to: size)
+                throw error
+            }
         } catch {
             throw VolumeError(
                 error.code == .full ? .full : .inputOutput,
@@ -606,6 +666,9 @@ extension BlobVolume {
         ]
     }
 
+    /// The log segment that is written to.
+    package var openLogNumber: UInt32? { writer.withLock { $0.log?.number } }
+
     /// Whether anything but zeros stands behind the records of the open log segment.
     private func hasDirtyTail(_ reader: SegmentReader) throws(VolumeError) -> Bool {
         guard reader.kind == .log else { return false }
@@ -629,20 +692,24 @@ extension BlobVolume {
     }
 
     static func isZero(_ range: Range<UInt64>, of file: any DiskFile) throws(DiskError) -> Bool {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
-        defer { buffer.deallocate() }
+        var memory = ReadMemory(byteCount: 1 << 20)
         // Past the page cache, in whole blocks: what stands in front of the range in its first one is not looked at.
         let block: UInt64 = 4096
         var offset = range.lowerBound / block * block
         while offset < range.upperBound {
             let left = (range.upperBound - offset + block - 1) / block * block
-            let wanted = Int(min(UInt64(buffer.count), left))
-            let ahead = left - UInt64(wanted)
-            let count = try file.readDirect(into: buffer.slice(0, wanted), at: offset, aheadByteCount: ahead)
+            let wanted = Int(min(UInt64(memory.bytes.count), left))
+            let count = try file.readDirect(
+                into: &memory,
+                from: 0,
+                byteCount: wanted,
+                at: offset,
+                aheadByteCount: left - UInt64(wanted)
+            )
             let end = min(offset + UInt64(count), range.upperBound)
             let start = max(offset, range.lowerBound)
             guard start < end else { return true }
-            let part = buffer.slice(Int(start - offset), Int(end - start))
+            let part = memory.bytes.slice(Int(start - offset), Int(end - start))
             if !UnsafeRawBufferPointer(part).isZero { return false }
             offset += UInt64(count)
         }

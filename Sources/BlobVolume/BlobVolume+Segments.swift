@@ -146,6 +146,7 @@ extension BlobVolume {
         try syncOpen(\.bulk, &writer)
         guard let bulk = writer.bulk else { return }
         try seal(bulk, &writer)
+        writer.sealedBulk = bulk.syncedLocation
         writer.bulk = nil
     }
 
@@ -158,7 +159,7 @@ extension BlobVolume {
         contents.section.syncedLog = writer.log?.syncedLocation ?? contents.section.syncedLog
         contents.section.syncedBulk = writer.bulk?.syncedLocation ?? contents.section.syncedBulk
         state.withLock { state in
-            contents.section.complete = state.complete
+            contents.section.complete = state.complete.sequence
             contents.section.knownCommitIndex = state.knownCommitIndex
         }
         let footer = contents.encodeFooter()

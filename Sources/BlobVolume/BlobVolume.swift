@@ -35,6 +35,8 @@ package final class BlobVolume: Sendable {
     private let failedFlag: Atomic<Bool>
     let logGate = Mutex(())
     let bulkGate = Mutex(())
+    /// For reads past the page cache: as many as are made at the same time.
+    let directMemory = Mutex<[ReadMemory]>([])
     let preparer: SparePreparer
     private let lock: any DiskLock
     package let storeID: StoreID
@@ -48,7 +50,12 @@ package final class BlobVolume: Sendable {
         var segments: [UInt32: Segment] = [:]
         var files = SegmentFiles()
         var chain = CommitChain()
-        var complete: UInt64 = 0
+        var complete = CompleteWatermark()
+        /// When `complete` was taken back to 0, or the volume was opened, last.
+        var lastLoss = LossMoment.next()
+        /// When payloads were found to be gone, or the volume was opened, last: unlike `lastLoss` not when it is to be compared
+        /// for another reason, as a new layout is.
+        var lastPayloadLoss = LossMoment.next()
         var knownCommitIndex: UInt64 = 0
         var isLogDamaged = false
         /// See `VolumeMemory.attestedTail`.
@@ -87,6 +94,8 @@ package final class BlobVolume: Sendable {
         var identityFile: IdentityFile
         var log: OpenSegment?
         var bulk: OpenSegment?
+        /// Up to where the last bulk segment is synced when none is open.
+        var sealedBulk = RecordLocation(segment: 0, unit: 0)
         var nextSegmentNumber: UInt32
         /// Payload bytes that were appended since the file system was last asked for its free space.
         var bytesSinceSpaceCheck: UInt64 = .max
@@ -171,9 +180,18 @@ package final class BlobVolume: Sendable {
     func watermarks(_ writer: borrowing Writer) -> VolumeMemory.Watermarks {
         var marks = VolumeMemory.Watermarks()
         if let log = writer.log { marks.log = log.syncedLocation }
-        if let bulk = writer.bulk { marks.bulk = bulk.syncedLocation }
-        marks.complete = state.withLock { $0.complete }
+        marks.bulk = syncedBulk(writer)
+        marks.complete = state.withLock { $0.complete.sequence }
         return marks
+    }
+
+    /// Up to where the last bulk segment is synced, whether or not it is open: what is said of it never goes back to an
+    /// earlier segment, which may be given back.
+    func syncedBulk(_ writer: borrowing Writer) -> RecordLocation {
+        if let bulk = writer.bulk { return bulk.syncedLocation }
+        let sealed = writer.sealedBulk
+        let isThere = state.withLock { $0.segments[sealed.segment] != nil }
+        return isThere ? sealed : RecordLocation(segment: 0, unit: 0)
     }
 
     // MARK: The commit log
@@ -191,7 +209,7 @@ package final class BlobVolume: Sendable {
     /// log that ends there, whoever has it. It stays true until `noteLogRebuilt`, over reopening and half a rebuild.
     package var attestedTail: LogPosition? { state.withLock { $0.attestedTail } }
     /// Every payload of commits up to this sequence was here, as the writer last said.
-    package var completeSequence: UInt64 { state.withLock { $0.complete } }
+    package var completeSequence: UInt64 { state.withLock { $0.complete.sequence } }
 
     /// The batches after a sequence, in order.
     package func positions(after sequence: UInt64) -> [LogPosition] {
@@ -222,11 +240,40 @@ package final class BlobVolume: Sendable {
 
     /// Takes note that every payload of commits up to this sequence is durably here. Goes to disk with the next group
     /// or at close.
-    package func setComplete(through sequence: UInt64) { state.withLock { $0.complete = sequence } }
+    package func setComplete(through sequence: UInt64) {
+        state.withLock { state in
+            if sequence == 0 { state.lastLoss = .next() }
+            state.complete.set(sequence, tail: state.chain.tail.sequence)
+        }
+    }
 
-    /// The same for the next sequence, unless the watermark is elsewhere: what was lowered meanwhile stays so.
-    package func advanceComplete(to sequence: UInt64) {
-        state.withLock { if $0.complete + 1 == sequence { $0.complete = sequence } }
+    /// The same as `setComplete`, unless the watermark was taken back to 0 since `moment`, also from 0: what was compared
+    /// since then has not seen what was lost.
+    /// - Returns: whether it was set.
+    package func setComplete(through sequence: UInt64, unlessLostSince moment: LossMoment) -> Bool {
+        state.withLock { state in
+            guard state.lastLoss <= moment else { return false }
+            state.complete.set(sequence, tail: state.chain.tail.sequence)
+            return true
+        }
+    }
+
+    /// The same for one batch, of which it was known at `moment` what is here. Beyond a gap it is remembered until the gap is
+    /// filled; what was lowered meanwhile stays so.
+    package func advanceComplete(to sequence: UInt64, unlessLostSince moment: LossMoment) {
+        state.withLock { state in
+            guard state.lastLoss <= moment else { return }
+            state.complete.note(sequence)
+        }
+    }
+
+    /// Whether payloads were found to be gone since a moment, or the volume was opened since.
+    package func hasLost(since moment: LossMoment) -> Bool { state.withLock { $0.lastPayloadLoss > moment } }
+
+    /// Payloads are gone of which nobody can tell.
+    package func notePayloadLoss() {
+        state.withLock { $0.lastPayloadLoss = .next() }
+        setComplete(through: 0)
     }
 
     /// The log was brought up to date from its peers after damage: it may vote again.

@@ -5,65 +5,96 @@ internal import Synchronization
 /// Reads of one file that go past the system's page cache (O_DIRECT): they get what the disk has, put nothing into memory
 /// that clients' pages would have to leave, and drop nothing from it.
 ///
-/// The next stretch is on its way while the caller works on this one (Linux AIO): without that a disk waits while its
-/// bytes are hashed. Where the system has no such calls everything is read when it is asked for.
+/// The next stretch is on its way while the caller works on this one: without that a disk waits while its bytes are hashed.
+/// Where the system gives no thread everything is read when it is asked for.
 ///
 /// A file system may refuse direct reads (EINVAL): the file is then read as usual for as long as it is open.
 final class DirectReads: Sendable {
     static let alignment = DirectWrites.alignment
 
-    // Sendable because the memory is the state's own, and used only under its lock.
-    private struct State: @unchecked Sendable {
+    private struct State {
         var descriptor: OwnedDescriptor?
         var isRefused = false
-        /// Of the kernel's queue; 0: none yet.
-        var context: UInt = 0
-        var hasQueue = true
-        var ahead: UnsafeMutableRawBufferPointer?
-        /// What is on its way into `ahead`.
-        var pending: Range<off_t>?
+        var hasNoThread = false
+        var ahead: ReadAhead?
+        /// What is on its way.
+        var pending: ReadAhead.Stretch?
+        /// For the next stretch.
+        var spare: ReadMemory?
     }
 
     private let state = Mutex(State())
 
     deinit { close() }
 
-    /// Reads until the buffer is full or the file ends, and starts to read what follows.
-    /// - Parameter aheadByteCount: how much of what follows is going to be read.
+    /// Reads until the buffer is full or the file ends.
     /// - Returns: the bytes read; nil when nothing can be read this way.
     func read(
         into buffer: UnsafeMutableRawBufferPointer,
+        at offset: off_t,
+        descriptor: Int32,
+        path: String
+    ) throws(DiskError) -> Int? {
+        guard Self.isAligned(buffer), Int(offset).isMultiple(of: Self.alignment),
+            let direct = state.withLock({ Self.open(&$0, descriptor) })
+        else { return nil }
+        return try read(into: buffer, from: 0, at: offset, direct, path)
+    }
+
+    /// Reads into the memory from `start` on, until `byteCount` bytes are there or the file ends, and starts to read what
+    /// follows.
+    /// - Parameters:
+    ///   - memory: may be exchanged for other memory of the same size.
+    ///   - aheadByteCount: how much of what follows is going to be read.
+    /// - Returns: the bytes read; nil when nothing can be read this way.
+    func read(
+        into memory: inout ReadMemory,
+        from start: Int,
+        byteCount: Int,
         at offset: off_t,
         aheadByteCount: Int,
         descriptor: Int32,
         path: String
     ) throws(DiskError) -> Int? {
-        guard Self.isAligned(buffer), Int(offset).isMultiple(of: Self.alignment) else { return nil }
-        return try state.withLock { state throws(DiskError) in
-            guard let direct = Self.open(&state, descriptor) else { return nil }
-            var done = Self.takeAhead(&state, into: buffer, at: offset)
-            while done < buffer.count, done.isMultiple(of: Self.alignment), let base = buffer.baseAddress {
-                let count = pread(direct.value, base + done, buffer.count - done, offset + off_t(done))
-                if count == 0 { break }
-                if count > 0 {
-                    done += count
-                } else if errno == EINVAL, done == 0 {
-                    Self.refuse(&state)
-                    return nil
-                } else if errno != EINTR {
-                    throw DiskError.system("pread", path)
-                }
-            }
-            if done == buffer.count, aheadByteCount > 0 {
-                let count = min(aheadByteCount.roundedUp(to: Self.alignment), buffer.count)
-                Self.begin(&state, direct, offset + off_t(done), count, capacity: buffer.count)
-            }
-            return done
+        let place = memory.bytes.slice(start, byteCount)
+        guard Self.isAligned(place), Int(offset).isMultiple(of: Self.alignment) else { return nil }
+        guard let direct = state.withLock({ Self.open(&$0, descriptor) }) else { return nil }
+        let taken = takeAhead(&memory, start, byteCount, offset)
+        let buffer = memory.bytes.slice(start, byteCount)
+        guard let done = try read(into: buffer, from: taken, at: offset, direct, path) else { return nil }
+        if done == byteCount, aheadByteCount > 0 {
+            let room = (memory.bytes.count - start) / Self.alignment * Self.alignment
+            let count = min(aheadByteCount.roundedUp(to: Self.alignment), room)
+            begin(direct, offset + off_t(done), start, count, memory.bytes.count)
         }
+        return done
     }
 
     /// Nothing goes this way from here on.
     func close() { state.withLock { Self.refuse(&$0) } }
+
+    private func read(
+        into buffer: UnsafeMutableRawBufferPointer,
+        from first: Int,
+        at offset: off_t,
+        _ direct: OwnedDescriptor,
+        _ path: String
+    ) throws(DiskError) -> Int? {
+        var done = first
+        while done < buffer.count, done.isMultiple(of: Self.alignment), let base = buffer.baseAddress {
+            let count = pread(direct.value, base + done, buffer.count - done, offset + off_t(done))
+            if count == 0 { break }
+            if count > 0 {
+                done += count
+            } else if errno == EINVAL, done == 0 {
+                state.withLock { Self.refuse(&$0) }
+                return nil
+            } else if errno != EINTR {
+                throw DiskError.system("pread", path)
+            }
+        }
+        return done
+    }
 
     private static func isAligned(_ buffer: UnsafeMutableRawBufferPointer) -> Bool {
         !buffer.isEmpty && buffer.count.isMultiple(of: alignment)
@@ -83,56 +114,66 @@ final class DirectReads: Sendable {
         return direct
     }
 
-    private static func begin(
-        _ state: inout State,
+    private static func refuse(_ state: inout State) {
+        state = State()
+        state.isRefused = true
+    }
+
+    // MARK: Ahead
+
+    private func begin(
         _ direct: OwnedDescriptor,
         _ offset: off_t,
-        _ count: Int,
-        capacity: Int
+        _ start: Int,
+        _ byteCount: Int,
+        _ memoryByteCount: Int
     ) {
-        guard state.hasQueue else { return }
-        if let ahead = state.ahead, ahead.count < count {
-            ahead.deallocate()
-            state.ahead = nil
+        state.withLock { state in
+            // Several may read one file: only one of them is read ahead for.
+            guard !state.isRefused, !state.hasNoThread, state.pending == nil, byteCount > 0 else { return }
+            guard let ahead = state.ahead ?? ReadAhead() else {
+                state.hasNoThread = true
+                return
+            }
+            state.ahead = ahead
+            var spare = state.spare
+            state.spare = nil
+            if spare?.bytes.count != memoryByteCount { spare = nil }
+            let stretch = ReadAhead.Stretch(
+                descriptor: direct,
+                memory: spare ?? ReadMemory(byteCount: memoryByteCount),
+                start: start,
+                byteCount: byteCount,
+                offset: offset
+            )
+            state.pending = stretch
+            ahead.begin(stretch)
         }
-        let ahead = state.ahead ?? .allocate(byteCount: max(count, capacity), alignment: alignment)
-        state.ahead = ahead
-        guard
-            holdfast_read_begin(&state.context, direct.value, ahead.baseAddress, UInt(count), Int(offset))
-                == 0
-        else {
-            state.hasQueue = false
-            return
-        }
-        state.pending = offset..<(offset + off_t(count))
     }
 
     /// Waits for what is on its way and takes it when it is what is wanted. An error is left to who reads the place.
-    private static func takeAhead(
-        _ state: inout State,
-        into buffer: UnsafeMutableRawBufferPointer,
-        at offset: off_t
-    ) -> Int {
-        guard let pending = state.pending, let ahead = state.ahead else { return 0 }
-        let count = holdfast_read_end(state.context)
-        state.pending = nil
-        guard pending.lowerBound == offset, count > 0 else { return 0 }
-        let taken = min(count, buffer.count)
-        buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: ahead[..<taken]))
-        return taken
-    }
-
-    private static func refuse(_ state: inout State) {
-        // The kernel writes into the memory until then.
-        if state.pending != nil { _ = holdfast_read_end(state.context) }
-        state.pending = nil
-        if state.context != 0 { holdfast_read_close(state.context) }
-        state.context = 0
-        state.hasQueue = false
-        state.ahead?.deallocate()
-        state.ahead = nil
-        state.descriptor = nil
-        state.isRefused = true
+    /// - Returns: how many of the wanted bytes are in `memory` now.
+    private func takeAhead(_ memory: inout ReadMemory, _ start: Int, _ byteCount: Int, _ offset: off_t) -> Int
+    {
+        let onItsWay = state.withLock { state -> (ReadAhead, ReadAhead.Stretch)? in
+            guard let ahead = state.ahead, let pending = state.pending else { return nil }
+            (state.ahead, state.pending) = (nil, nil)
+            return (ahead, pending)
+        }
+        guard let (ahead, pending) = onItsWay else { return 0 }
+        // Beside the lock: who closes the file does not wait.
+        let count = ahead.end()
+        var spare = pending.memory
+        let isWanted =
+            pending.offset == offset && pending.start == start && count > 0
+            && spare.bytes.count == memory.bytes.count
+        if isWanted { swap(&memory, &spare) }
+        let left = spare
+        state.withLock { state in
+            guard !state.isRefused, state.ahead == nil else { return }
+            (state.ahead, state.spare) = (ahead, left)
+        }
+        return isWanted ? min(count, byteCount) : 0
     }
 }
 

@@ -63,15 +63,26 @@ package protocol DiskFile: AnyObject, Sendable {
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int
     /// As `read`, but what the disk has, past the system's page cache where it allows that: nothing is put into the cache
     /// and nothing dropped from it. `offset`, and the buffer's address and length, are multiples of 4,096.
-    /// - Parameter aheadByteCount: how many of the bytes that follow are read next: they may be fetched meanwhile.
+    func readDirect(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int
+    /// The same into memory from `start` on, for who reads on and on.
+    /// - Parameters:
+    ///   - memory: may be exchanged for other memory of the same size: only what was read is in it then.
+    ///   - aheadByteCount: how many of the bytes that follow are read next: they may be fetched meanwhile.
     func readDirect(
-        into buffer: UnsafeMutableRawBufferPointer,
+        into memory: inout ReadMemory,
+        from start: Int,
+        byteCount: Int,
         at offset: UInt64,
         aheadByteCount: UInt64
     ) throws(DiskError) -> Int
     /// Reads what the system has in memory, without waiting: nil when that is nothing, or can't be told. Fewer bytes
     /// than asked for say nothing about the end of the file.
-    func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int?
+    /// - Parameter rest: where what follows goes when `buffer` is full.
+    func readCached(
+        into buffer: UnsafeMutableRawBufferPointer,
+        _ rest: UnsafeMutableRawBufferPointer,
+        at offset: UInt64
+    ) -> Int?
     /// Writes all pieces one after the other from `offset`, as one vectored write where the system can.
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
     /// A hint: from now on writes may go past the system's page cache. For files that are written from start to end
@@ -142,13 +153,30 @@ extension DiskFile {
 
     package func readDirect(
         into buffer: UnsafeMutableRawBufferPointer,
-        at offset: UInt64,
-        aheadByteCount: UInt64
+        at offset: UInt64
     ) throws(DiskError) -> Int {
         try read(into: buffer, at: offset)
     }
 
-    package func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? { nil }
+    package func readDirect(
+        into memory: inout ReadMemory,
+        from start: Int,
+        byteCount: Int,
+        at offset: UInt64,
+        aheadByteCount: UInt64
+    ) throws(DiskError) -> Int {
+        try readDirect(into: memory.bytes.slice(start, byteCount), at: offset)
+    }
+
+    package func readCached(
+        into buffer: UnsafeMutableRawBufferPointer,
+        _ rest: UnsafeMutableRawBufferPointer,
+        at offset: UInt64
+    ) -> Int? { nil }
+
+    package func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? {
+        readCached(into: buffer, UnsafeMutableRawBufferPointer(start: nil, count: 0), at: offset)
+    }
 
     /// Writes one array.
     package func write(_ bytes: [UInt8], at offset: UInt64) throws(DiskError) {

@@ -68,6 +68,7 @@ struct IdentityFile: Sendable {
         var faults: [(name: String, reason: String)] = []
         var foundAny = false
         var newer: String?
+        var refusal: DiskError?
         for name in names {
             do throws(DiskError) {
                 let file = try disk.open(name, .read)
@@ -87,6 +88,7 @@ struct IdentityFile: Sendable {
                 guard error.code == .notFound else {
                     faults.append((name, error.description))
                     foundAny = true
+                    if error.code == .permission { refusal = error }
                     continue
                 }
                 faults.append((name, "missing"))
@@ -106,6 +108,14 @@ struct IdentityFile: Sendable {
                 .identityMissing,
                 "There is no volume in this directory (no volume.json). If it is a mount point, is the disk mounted?",
                 path: disk.label
+            )
+        }
+        if let refusal {
+            throw VolumeError(
+                .inputOutput,
+                "The volume's identity may not be read.",
+                path: disk.label,
+                cause: refusal
             )
         }
         let reasons = faults.map { "\($0.name): \($0.reason)" }.joined(separator: "; ")

@@ -74,6 +74,13 @@ struct LocationIndex: ~Copyable {
         return found
     }
 
+    /// The first of `locations`.
+    func newestLocation(of fingerprint: UInt64) -> RecordLocation? {
+        var newest: RecordLocation?
+        probe(fingerprint) { _, location in newest = newest.map { max($0, location) } ?? location }
+        return newest
+    }
+
     /// The newest location under a fingerprint; nil when there is none or there are several.
     func onlyLocation(of fingerprint: UInt64) -> RecordLocation? {
         var only: RecordLocation?

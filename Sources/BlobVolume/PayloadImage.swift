@@ -37,6 +37,18 @@ final class PayloadImage: Sendable {
         }
     }
 
+    /// Lays the payload out now, if there is memory for it and for one more: whoever writes it finds it done, and clients' payloads
+    /// find room beside those that wait for a full queue.
+    func prepare(_ bytes: [UInt8]) {
+        state.withLock { state in
+            let count = Int(RecordFormat.recordByteCount(bytes.count, .bulk))
+            guard case .unmade = state, let memory = ImageMemory.take(byteCount: count, leaving: 1) else {
+                return
+            }
+            state = .made(Self.lay(bytes, out: memory))
+        }
+    }
+
     /// - Parameter bytes: the payload; the same in every call.
     func content(of bytes: [UInt8]) -> Content? {
         state.withLock { state in
@@ -91,10 +103,13 @@ private enum ImageMemory {
 
     private static let state = Mutex(State())
 
+    /// - Parameter spare: how many stretches must be left for others.
     /// - Returns: nil when all of it is taken, or more is wanted than one stretch has.
-    static func take(byteCount wanted: Int) -> UnsafeMutableRawBufferPointer? {
+    static func take(byteCount wanted: Int, leaving spare: Int = 0) -> UnsafeMutableRawBufferPointer? {
         guard wanted <= byteCount else { return nil }
         let (address, mayMake) = state.withLock { state -> (UInt?, Bool) in
+            let left = state.free.count + Limits.payloadImageCountMax - state.count
+            guard left > spare else { return (nil, false) }
             if let address = state.free.popLast() { return (address, false) }
             guard state.count < Limits.payloadImageCountMax else { return (nil, false) }
             state.count += 1

@@ -95,8 +95,34 @@ package final class PosixDisk: Disk {
     package func lock(_ name: String, content: [UInt8]) throws(DiskError) -> any DiskLock {
         let descriptor = try openDescriptor(name, O_RDWR | O_CREAT)
         let file = PosixFile(OwnedDescriptor(descriptor), path: path(of: name), directBuffer)
+        try take(holdfast_lock, descriptor, file, name)
+        try file.truncate(to: 0)
+        do throws(DiskError) {
+            try file.write(content, at: 0)
+        } catch {
+            // A full disk still has its lock; only the note of who holds it is missing.
+            guard error.code == .full else { throw error }
+        }
+        return PosixLock(file: file, descriptor: descriptor, names: true)
+    }
+
+    /// Takes a lock that others who only read may hold as well, and that keeps out who writes. Changes nothing.
+    /// - Throws: as `lock`.
+    package func lockForReading(_ name: String) throws(DiskError) -> any DiskLock {
+        let descriptor = try openDescriptor(name, O_RDONLY)
+        let file = PosixFile(OwnedDescriptor(descriptor), path: path(of: name), directBuffer)
+        try take(holdfast_lock_shared, descriptor, file, name)
+        return PosixLock(file: file, descriptor: descriptor, names: false)
+    }
+
+    private func take(
+        _ call: (Int32) -> Int32,
+        _ descriptor: Int32,
+        _ file: PosixFile,
+        _ name: String
+    ) throws(DiskError) {
         var attempt = 0
-        while holdfast_lock(descriptor) != 0 {
+        while call(descriptor) != 0 {
             guard errno == EWOULDBLOCK else { throw DiskError.system("flock", path(of: name)) }
             var holder = [UInt8](repeating: 0, count: 256)
             let count =
@@ -115,14 +141,6 @@ package final class PosixDisk: Disk {
                 detail: String(decoding: holder[..<count], as: UTF8.self)
             )
         }
-        try file.truncate(to: 0)
-        do throws(DiskError) {
-            try file.write(content, at: 0)
-        } catch {
-            // A full disk still has its lock; only the note of who holds it is missing.
-            guard error.code == .full else { throw error }
-        }
-        return PosixLock(file: file, descriptor: descriptor)
     }
 
     package func space() throws(DiskError) -> DiskSpace {
@@ -179,16 +197,19 @@ final class OwnedDescriptor: Sendable {
 private final class PosixLock: DiskLock {
     private let held: Mutex<PosixFile?>
     private let descriptor: Int32
+    /// The file tells who holds it.
+    private let names: Bool
 
-    init(file: PosixFile, descriptor: Int32) {
+    init(file: PosixFile, descriptor: Int32, names: Bool) {
         held = Mutex(file)
         self.descriptor = descriptor
+        self.names = names
     }
 
     func release() {
         held.withLock { file in
             guard let locked = file else { return }
-            try? locked.truncate(to: 0)
+            if names { try? locked.truncate(to: 0) }
             _ = holdfast_unlock(descriptor)
             file = nil
         }
@@ -233,16 +254,11 @@ private final class PosixFile: DiskFile {
         return done
     }
 
-    func readDirect(
-        into buffer: UnsafeMutableRawBufferPointer,
-        at offset: UInt64,
-        aheadByteCount: UInt64
-    ) throws(DiskError) -> Int {
+    func readDirect(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int {
         let opened = try descriptor("pread")
         let done = try directReads.read(
             into: buffer,
             at: try place(offset, plus: 0, "pread"),
-            aheadByteCount: Int(clamping: aheadByteCount),
             descriptor: opened.value,
             path: path
         )
@@ -250,10 +266,42 @@ private final class PosixFile: DiskFile {
         return try read(into: buffer, at: offset)
     }
 
-    func readCached(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Int? {
+    func readDirect(
+        into memory: inout ReadMemory,
+        from start: Int,
+        byteCount: Int,
+        at offset: UInt64,
+        aheadByteCount: UInt64
+    ) throws(DiskError) -> Int {
+        let opened = try descriptor("pread")
+        let done = try directReads.read(
+            into: &memory,
+            from: start,
+            byteCount: byteCount,
+            at: try place(offset, plus: 0, "pread"),
+            aheadByteCount: Int(clamping: aheadByteCount),
+            descriptor: opened.value,
+            path: path
+        )
+        if let done { return done }
+        return try read(into: memory.bytes.slice(start, byteCount), at: offset)
+    }
+
+    func readCached(
+        into buffer: UnsafeMutableRawBufferPointer,
+        _ rest: UnsafeMutableRawBufferPointer,
+        at offset: UInt64
+    ) -> Int? {
         guard let opened = try? descriptor("preadv2"), let position = off_t(exactly: offset)
         else { return nil }
-        let count = holdfast_read_cached(opened.value, buffer.baseAddress, UInt(buffer.count), position)
+        let count = holdfast_read_cached(
+            opened.value,
+            buffer.baseAddress,
+            UInt(buffer.count),
+            rest.baseAddress,
+            UInt(rest.count),
+            position
+        )
         return count > 0 ? count : nil
     }
 
@@ -401,7 +449,7 @@ private let vectorCountMax = 1024
 
 extension DiskError {
     /// The error that errno names after a failed call.
-    static func system(_ call: String, _ path: String) -> DiskError {
+    package static func system(_ call: String, _ path: String) -> DiskError {
         system(call, path, number: errno)
     }
 

@@ -63,6 +63,7 @@ struct ScrubWalk: ~Copyable {
         guard let next else {
             found += try volume.mendIdentity()
             found += volume.mendSpare()
+            try lookBehindYoungLog()
             isAtEnd = true
             cursor = ScrubCursor(segment: last == .max ? last : last + 1, offset: 0)
             return
@@ -77,6 +78,15 @@ struct ScrubWalk: ~Copyable {
         opened.skip(to: cursor.offset)
         window.begin(opened.reader.file, limit: opened.limit)
         target = opened
+    }
+
+    /// The prepared segment may have become the open one since the walk began, which ends in front of it: what was not zero in
+    /// it then stands behind the records now.
+    private mutating func lookBehindYoungLog() throws(VolumeError) {
+        guard let number = volume.openLogNumber, number > lastSegment,
+            var young = try volume.scrubTarget(number, &found)
+        else { return }
+        found += try volume.finishScrub(of: &young)
     }
 
     private mutating func advance() throws(VolumeError) {
@@ -112,8 +122,9 @@ struct ScrubWalk: ~Copyable {
         let offset = cursor.offset
         let reader = current.reader
         let location = reader.location(offset)
-        if let length = current.holes[location.unit] {
-            return max(offset + length, offset + RecordFormat.unit)
+        if let end = current.holeEnd(at: location.unit) {
+            noteKnownHole(location, end, current)
+            return end
         }
         if let entry = current.takeEntry(at: location.unit) {
             recordCount += 1
@@ -285,12 +296,9 @@ struct ScrubWalk: ~Copyable {
 
     private func badBlock(_ bytes: UnsafeRawBufferPointer, _ first: Int, _ table: [UInt8]) -> Int? {
         table.withUnsafeBytes { sums in
-            let block = RecordFormat.blockByteCount
-            for index in 0..<RecordFormat.blockCount(bytes.count) {
-                let part = bytes.slice(index * block, min(block, bytes.count - index * block))
-                if BlockChecksum.xxh3(part) != sums.uint64((first + index) * 8) { return first + index }
+            SegmentReader.badBlock(of: bytes, sums.slice(first * 8, sums.count - first * 8)).map {
+                first + $0
             }
-            return nil
         }
     }
 
@@ -318,6 +326,27 @@ struct ScrubWalk: ~Copyable {
             position += reader.kind.alignment
         }
         return boundary
+    }
+
+    /// A stretch that an earlier walk has found, with a batch in it that the log still counts on: it was not rebuilt then,
+    /// and is asked for again. Of segments that get no footer that was said before the walk.
+    private mutating func noteKnownHole(
+        _ location: RecordLocation,
+        _ end: UInt64,
+        _ current: ScrubTarget
+    ) {
+        guard !current.isFrozen,
+            let batch = volume.neededBatch(in: location.segment, location.offset..<end)
+        else { return }
+        found.append(
+            ScrubDamage(
+                kind: .batch,
+                location: batch,
+                digest: nil,
+                message: "A batch of the log in a stretch that is known to be lost.",
+                remedy: .rebuildLog
+            )
+        )
     }
 
     /// A record of the log that is lost: batches are fetched from the peers; of all others the footer tells enough.

@@ -52,10 +52,7 @@ struct SegmentReader: Sendable {
         )
         let table = try blockTable(of: header, at: location, start: start)
         if range.isEmpty { return [] }
-        let block = RecordFormat.blockByteCount
-        let firstBlock = range.lowerBound / block
-        let wholeEnd = min(header.payloadByteCount, (range.upperBound + block - 1) / block * block)
-        let whole = firstBlock * block..<wholeEnd
+        let (firstBlock, whole) = Self.blocks(of: range, in: header)
         var bytes: [UInt8]
         let headByteCount = header.headByteCount
         if headByteCount + whole.upperBound <= start.count {
@@ -68,10 +65,173 @@ struct SegmentReader: Sendable {
             )
         }
         try check(bytes, from: firstBlock, table: table, at: location)
-        if whole.upperBound > range.upperBound { bytes.removeLast(whole.upperBound - range.upperBound) }
-        if range.lowerBound > whole.lowerBound { bytes.removeFirst(range.lowerBound - whole.lowerBound) }
+        Self.cut(&bytes, of: whole, to: range)
         return bytes
     }
+
+    /// Reads a range of a payload from what the system has in memory to where it is wanted, each block compared with its
+    /// checksum as soon as it was copied, while the processor still has it at hand.
+    /// - Parameter target: has the length of the range. What it holds is of no use unless all went well.
+    /// - Returns: false when not all of it is in memory, or when anything is not as it should be.
+    func readCached(
+        _ range: Range<Int>,
+        of digest: Digest,
+        at location: RecordLocation,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        precondition(target.count == range.count, "A target has the length of its range.")
+        return withUnsafeTemporaryAllocation(byteCount: Self.cachedHeadByteCount, alignment: 16) { room in
+            guard let count = file.readCached(into: room, at: location.offset),
+                let header = cachedHeader(UnsafeRawBufferPointer(room).slice(0, count), digest, location),
+                range.lowerBound >= 0, !range.isEmpty, range.upperBound <= header.payloadByteCount
+            else { return false }
+            let table = UnsafeRawBufferPointer(room)[RecordFormat.headerByteCount..<header.headByteCount]
+            return readCachedBlocks(
+                range,
+                of: header,
+                UnsafeRawBufferPointer(rebasing: table),
+                at: location,
+                into: target
+            )
+        }
+    }
+
+    /// The same for all of a payload of this length, which is read together with its header.
+    func readCachedWhole(
+        of digest: Digest,
+        at location: RecordLocation,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        let headByteCount = RecordFormat.headByteCount(target.count)
+        return withUnsafeTemporaryAllocation(byteCount: headByteCount, alignment: 16) { room in
+            let count = file.readCached(into: room, target, at: location.offset)
+            let head = UnsafeRawBufferPointer(room)
+            guard count == headByteCount + target.count,
+                let header = cachedHeader(head, digest, location), header.payloadByteCount == target.count
+            else { return false }
+            let table = head.slice(RecordFormat.headerByteCount, headByteCount - RecordFormat.headerByteCount)
+            return Self.badBlock(of: UnsafeRawBufferPointer(target), table) == nil
+        }
+    }
+
+    /// The header and, behind it, the good block table of a payload's record; nil when it is anything else.
+    private func cachedHeader(
+        _ head: UnsafeRawBufferPointer,
+        _ digest: Digest,
+        _ location: RecordLocation
+    ) -> RecordHeader? {
+        guard case .valid(let header) = RecordHeader.parse(head, at: location, tag: tag),
+            header.type == .payload, header.digest == digest, header.headByteCount <= head.count,
+            BlockChecksum.xxh3(
+                UnsafeRawBufferPointer(rebasing: head[RecordFormat.headerByteCount..<header.headByteCount])
+            ) == header.tableChecksum
+        else { return nil }
+        return header
+    }
+
+    private func readCachedBlocks(
+        _ range: Range<Int>,
+        of header: RecordHeader,
+        _ table: UnsafeRawBufferPointer,
+        at location: RecordLocation,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        let block = RecordFormat.blockByteCount
+        let start = location.offset + UInt64(header.headByteCount)
+        func isGood(_ part: UnsafeMutableRawBufferPointer, _ index: Int) -> Bool {
+            file.readCached(into: part, at: start + UInt64(index * block)) == part.count
+                && BlockChecksum.xxh3(UnsafeRawBufferPointer(part)) == table.uint64(index * 8)
+        }
+        var position = range.lowerBound
+        while position < range.upperBound {
+            let index = position / block
+            let whole = index * block..<min(header.payloadByteCount, (index + 1) * block)
+            let wanted = position..<min(whole.upperBound, range.upperBound)
+            let part = target.slice(position - range.lowerBound, wanted.count)
+            if wanted == whole {
+                guard isGood(part, index) else { return false }
+            } else {
+                // A block is checked whole: where less of it is wanted, aside.
+                let isCopied = withUnsafeTemporaryAllocation(byteCount: whole.count, alignment: 16) { aside in
+                    guard isGood(aside, index) else { return false }
+                    part.copyMemory(
+                        from: UnsafeRawBufferPointer(aside.slice(position - whole.lowerBound, wanted.count))
+                    )
+                    return true
+                }
+                guard isCopied else { return false }
+            }
+            position = wanted.upperBound
+        }
+        return true
+    }
+
+    /// The blocks that a range touches, as a range of the payload: what is compared with checksums.
+    private static func blocks(of range: Range<Int>, in header: RecordHeader) -> (
+        first: Int, whole: Range<Int>
+    ) {
+        let block = RecordFormat.blockByteCount
+        let first = range.lowerBound / block
+        let end = min(header.payloadByteCount, (range.upperBound + block - 1) / block * block)
+        return (first, first * block..<end)
+    }
+
+    private static func cut(_ bytes: inout [UInt8], of whole: Range<Int>, to range: Range<Int>) {
+        if whole.upperBound > range.upperBound { bytes.removeLast(whole.upperBound - range.upperBound) }
+        if range.lowerBound > whole.lowerBound { bytes.removeFirst(range.lowerBound - whole.lowerBound) }
+    }
+
+    /// Whether a payload's record of a bulk segment, read past the page cache, is good: its header names the payload, and every
+    /// block has its checksum.
+    /// - Parameter memory: has room for the record.
+    /// - Returns: false when that can't be told so: of another kind of segment, or of a record of another length.
+    /// - Throws: `.corrupt`, `.inputOutput`: what the disk has is not good, whatever the page cache has.
+    func isGoodOnDisk(
+        _ digest: Digest,
+        _ byteCount: Int,
+        at location: RecordLocation,
+        through memory: ReadMemory
+    ) throws(VolumeError) -> Bool {
+        let wanted = Int(RecordFormat.recordByteCount(byteCount, .bulk))
+        guard kind == .bulk, wanted <= memory.bytes.count else { return false }
+        let buffer = memory.bytes.slice(0, wanted)
+        let count: Int
+        do throws(DiskError) {
+            count = try file.readDirect(into: buffer, at: location.offset)
+        } catch {
+            throw inputOutput(error, at: location)
+        }
+        guard count == wanted else { return false }
+        let bytes = UnsafeRawBufferPointer(buffer)
+        guard case .valid(let header) = RecordHeader.parse(bytes, at: location, tag: tag) else {
+            throw error(.corrupt, "The header of the record is damaged.", at: location)
+        }
+        guard header.type == .payload, header.digest == digest, header.payloadByteCount == byteCount
+        else { return false }
+        let table = bytes.slice(
+            RecordFormat.headerByteCount,
+            header.headByteCount - RecordFormat.headerByteCount
+        )
+        guard BlockChecksum.xxh3(table) == header.tableChecksum else {
+            throw error(.corrupt, "The block table is damaged.", at: location)
+        }
+        if let bad = Self.badBlock(of: bytes.slice(header.headByteCount, byteCount), table) {
+            throw error(.corrupt, "Block \(bad) of the record is damaged.", at: location)
+        }
+        return true
+    }
+
+    /// The first block of a stretch whose checksum is another than the table says, which begins with that of the first one.
+    static func badBlock(of payload: UnsafeRawBufferPointer, _ table: UnsafeRawBufferPointer) -> Int? {
+        let block = RecordFormat.blockByteCount
+        return (0..<RecordFormat.blockCount(payload.count)).first { index in
+            let part = payload.slice(index * block, min(block, payload.count - index * block))
+            return BlockChecksum.xxh3(part) != table.uint64(index * 8)
+        }
+    }
+
+    /// Header and table of any chunk.
+    private static let cachedHeadByteCount = 1024
 
     /// Reads the whole payload of a record of any type.
     func record(at location: RecordLocation) throws(VolumeError) -> (RecordHeader, [UInt8]) {
@@ -162,13 +322,9 @@ struct SegmentReader: Sendable {
         table: ArraySlice<UInt8>,
         at location: RecordLocation
     ) throws(VolumeError) {
-        let block = RecordFormat.blockByteCount
         let bad = table.withUnsafeBytes { sums in
-            bytes.withUnsafeBytes { content in
-                (0..<RecordFormat.blockCount(bytes.count)).first { index in
-                    let part = content.slice(index * block, min(block, content.count - index * block))
-                    return BlockChecksum.xxh3(part) != sums.uint64((firstBlock + index) * 8)
-                }
+            bytes.withUnsafeBytes {
+                Self.badBlock(of: $0, UnsafeRawBufferPointer(rebasing: sums[(firstBlock * 8)...]))
             }
         }
         guard let bad else { return }

@@ -61,6 +61,13 @@ package struct VolumeError: Error, Sendable, CustomStringConvertible {
         self.cause = cause
     }
 
+    /// A volume whose directory can't be opened: there is none, or this user may not.
+    package static func unopened(_ path: String, _ cause: DiskError) -> VolumeError {
+        cause.code == .permission
+            ? VolumeError(.inputOutput, "The directory may not be opened.", path: path, cause: cause)
+            : VolumeError(.identityMissing, "The directory can't be opened.", path: path, cause: cause)
+    }
+
     package var description: String {
         var text = "\(code): \(message) [\(path)"
         if let location { text += ", \(location)" }
@@ -107,6 +114,9 @@ package struct PayloadRecord: Sendable {
         self.digest = digest
         self.bytes = bytes
     }
+
+    /// Does now, on the caller's thread, what writing a large payload takes but for the write, if there is memory for that.
+    package func prepareForBulk() { image.prepare(bytes) }
 }
 
 /// Whether a volume has a payload, and whether it would survive a power cut.

@@ -151,6 +151,7 @@ struct VolumeOpening: ~Copyable {
         found.sort { $0.number < $1.number }
         var chain = replay()
         noteMissingSegments(&chain)
+        if identityFile.memory.isLogDamaged { try cutAtLostBatch(&chain) }
         try remember(chain)
         do throws(VolumeError) {
             try settleTails()
@@ -393,6 +394,30 @@ struct VolumeOpening: ~Copyable {
         return chain
     }
 
+    /// A log that is known to be damaged may have been cut at a batch that its segment still tells of: only reading it shows
+    /// that it is lost.
+    private func cutAtLostBatch(_ chain: inout CommitChain) throws(VolumeError) {
+        for entry in chain.entries {
+            if try isGood(entry) { continue }
+            _ = chain.cut(at: entry.location)
+            return
+        }
+    }
+
+    private func isGood(_ entry: CommitChain.Entry) throws(VolumeError) -> Bool {
+        guard let segment = found.first(where: { $0.number == entry.location.segment }) else { return false }
+        do throws(VolumeError) {
+            let (header, bytes) = try segment.reader.strictRecord(at: entry.location)
+            guard header.type == .commitBatch,
+                let batch = try? CommitBatch(decoding: [UInt8](bytes.dropLast(RecordFormat.sectionByteCount)))
+            else { return false }
+            return batch.position == entry.position
+        } catch {
+            guard error.code == .corrupt || error.code == .inputOutput else { throw error }
+            return false
+        }
+    }
+
     /// Makes durable what the bytes about to be cut, or the segments about to be left, are the only witnesses of.
     private mutating func remember(_ chain: CommitChain) throws(VolumeError) {
         var memory = identityFile.memory
@@ -562,12 +587,18 @@ struct VolumeOpening: ~Copyable {
         state.isLogDamaged = identityFile.memory.isLogDamaged
         state.attestedTail = identityFile.memory.attestedTail
         let lastSection = found.last { $0.kind == .log }?.contents.section
-        state.complete =
-            identityFile.memory.isClean ? identityFile.memory.watermarks.complete : lastSection?.complete ?? 0
         // Payloads that were here are gone: nothing is known to be complete until it was looked at again.
-        if !report.damage.isEmpty || discardsUnsynced { state.complete = 0 }
+        if report.damage.isEmpty, !discardsUnsynced {
+            let said =
+                identityFile.memory.isClean
+                ? identityFile.memory.watermarks.complete : lastSection?.complete ?? 0
+            // No commit gets beyond: what says so says nothing.
+            if said <= Self.sequenceMax { state.complete = CompleteWatermark(said) }
+        }
         return state
     }
+
+    private static let sequenceMax: UInt64 = 1 << 62
 
     /// What is no record in segments that were left after a failed fsync: they get no footer that tells of it.
     private var frozenHoles: Set<RecordLocation> {
@@ -599,6 +630,9 @@ struct VolumeOpening: ~Copyable {
                 writebackEnd: tail.end
             )
             if segment.kind == .log { writer.log = open } else { writer.bulk = open }
+        }
+        if found.contains(where: { $0.number == syncedBulk.segment && $0.kind == .bulk }) {
+            writer.sealedBulk = syncedBulk
         }
         return writer
     }

@@ -56,6 +56,13 @@ package final class VolumeScrubber: Sendable {
     /// - Throws: `.inputOutput` when the disk gives nothing but errors, `.failed` when the volume's files are gone,
     ///   `.closed`, `.unsupportedFormat`.
     package func step(byteCount: UInt64) throws(VolumeError) -> ScrubStep {
-        try walk.withLock { walk throws(VolumeError) in try walk.step(byteCount) }
+        var step = try walk.withLock { walk throws(VolumeError) in try walk.step(byteCount) }
+        // A read may have met the same damage meanwhile, and it is repaired already.
+        step.damage.removeAll { damage in
+            guard damage.remedy == .replace, let digest = damage.digest, let location = damage.location
+            else { return false }
+            return volume.isReplaced(digest, location)
+        }
+        return step
     }
 }

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/aio_abi.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -34,33 +33,9 @@ int holdfast_reopen_direct_reading(int descriptor) {
     return open(name, O_RDONLY | O_DIRECT | O_CLOEXEC);
 }
 
-int holdfast_read_begin(unsigned long *context, int descriptor, void *bytes, unsigned long count, long offset) {
-    if (*context == 0 && syscall(SYS_io_setup, 1, context) != 0) return -1;
-    struct iocb request = {
-        .aio_lio_opcode = IOCB_CMD_PREAD,
-        .aio_fildes = (unsigned int)descriptor,
-        .aio_buf = (unsigned long)bytes,
-        .aio_nbytes = count,
-        .aio_offset = offset,
-    };
-    struct iocb *requests[1] = {&request};
-    return syscall(SYS_io_submit, *context, 1, requests) == 1 ? 0 : -1;
-}
-
-long holdfast_read_end(unsigned long context) {
-    struct io_event event;
-    long count;
-    do {
-        count = syscall(SYS_io_getevents, context, 1, 1, &event, NULL);
-    } while (count == 0 || (count < 0 && errno == EINTR));
-    return count == 1 ? (long)event.res : -errno;
-}
-
-void holdfast_read_close(unsigned long context) { syscall(SYS_io_destroy, context); }
-
-long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, long offset) {
-    struct iovec part = {.iov_base = bytes, .iov_len = count};
-    return preadv2(descriptor, &part, 1, offset, RWF_NOWAIT);
+long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, void *rest, unsigned long rest_count, long offset) {
+    struct iovec parts[2] = {{.iov_base = bytes, .iov_len = count}, {.iov_base = rest, .iov_len = rest_count}};
+    return preadv2(descriptor, parts, rest_count == 0 ? 1 : 2, offset, RWF_NOWAIT);
 }
 
 int holdfast_punch_hole(int descriptor, long offset, long length) {
@@ -68,6 +43,8 @@ int holdfast_punch_hole(int descriptor, long offset, long length) {
 }
 
 int holdfast_lock(int descriptor) { return flock(descriptor, LOCK_EX | LOCK_NB); }
+
+int holdfast_lock_shared(int descriptor) { return flock(descriptor, LOCK_SH | LOCK_NB); }
 
 int holdfast_unlock(int descriptor) { return flock(descriptor, LOCK_UN); }
 
@@ -84,7 +61,7 @@ void holdfast_bound_allocator(void) {
 #ifdef __GLIBC__
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
-    mallopt(M_TRIM_THRESHOLD, 8 << 20);
+    mallopt(M_TRIM_THRESHOLD, 32 << 20);
 #endif
 }
 

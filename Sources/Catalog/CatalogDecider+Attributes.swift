@@ -29,6 +29,11 @@ extension CatalogDecider {
         try conditions.check(on: old, key: address.key)
         var row = old
         for change in changes {
+            if change.tag == .wholeSHA256 {
+                try checkFound(change.bytes, of: old)
+                row.attributes.wholeSHA256 = old.attributes.wholeSHA256 ?? change.bytes.flatMap { Digest($0) }
+                continue
+            }
             guard !VersionAttributes.Tag.ofContent.contains(change.tag) else {
                 throw StoreError(
                     .internalFault,
@@ -43,8 +48,22 @@ extension CatalogDecider {
         if row.attributes.owner == bucket.owner { row.attributes.owner = nil }
         try RowLimits.check(row.attributes)
         guard row != old else { return .version(old, replaced: old) }
-        draft.replace(old, with: row)
+        // What was found out about the bytes is no change that a mirror has to follow.
+        draft.replace(old, with: row, isMirrored: changes.contains { $0.tag != .wholeSHA256 })
         return .version(row, replaced: old)
+    }
+
+    /// What the bytes hash to is noted once, and never taken back.
+    private func checkFound(_ bytes: [UInt8]?, of row: VersionRow) throws(StoreError) {
+        guard let digest = bytes.flatMap({ Digest($0) }), row.kind == .object,
+            row.attributes.encryption == nil,
+            row.sha256 == nil || row.sha256 == digest
+        else {
+            throw StoreError(
+                .internalFault,
+                "Version \(row.id) of \(quoted(row.key.bytes)) can't have this SHA-256 noted."
+            )
+        }
     }
 
     /// A retention that still holds may be made longer. In compliance mode that is all; in governance mode who may

@@ -183,8 +183,8 @@ struct Draft {
         mutations.append(.putVersion(row))
     }
 
-    mutating func replace(_ old: VersionRow, with row: VersionRow) {
-        versionChanges.append(VersionChange(change: .changed, row: row))
+    mutating func replace(_ old: VersionRow, with row: VersionRow, isMirrored: Bool = true) {
+        if isMirrored { versionChanges.append(VersionChange(change: .changed, row: row)) }
         removed += StateHash(of: old)
         added += StateHash(of: row)
         mutations.append(.putVersion(row))

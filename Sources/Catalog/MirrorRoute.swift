@@ -79,12 +79,17 @@ package struct MirrorRoute: Hashable, Sendable {
         rules.contains { $0.matches(bucket: bucket, key: key) }
     }
 
+    /// Whether a version of this key with these tags is mirrored.
+    package func matches(bucket: BucketName, key: ObjectKey, tags: [NamedValue]) -> Bool {
+        rules.contains { rule in
+            rule.matches(bucket: bucket, key: key) && (rule.tag.map { tags.contains($0) } ?? true)
+        }
+    }
+
     /// Whether this version is mirrored. Delete markers have no tags.
     package func matches(bucket: BucketName, row: VersionRow) -> Bool {
-        rules.contains { rule in
-            rule.matches(bucket: bucket, key: row.key)
-                && (row.isDeleteMarker || rule.tag.map { row.tags.contains($0) } ?? true)
-        }
+        row.isDeleteMarker
+            ? matches(bucket: bucket, key: row.key) : matches(bucket: bucket, key: row.key, tags: row.tags)
     }
 
     /// Whether some rule asks for a tag.

@@ -129,10 +129,9 @@ struct PendingCatalog: Sendable {
 
     /// Lets go of everything that decisions up to `sequence` changed: the index has it.
     mutating func drop(through sequence: UInt64) {
-        var touched: Set<ObjectName> = []
         while first < decisions.count, decisions[first].sequence <= sequence {
             let decision = decisions[first]
-            touched.formUnion(decision.objects)
+            for name in decision.objects { dropObject(name, through: sequence) }
             if let bucket = decision.bucket, let last = bucketDecisions[bucket], last <= sequence {
                 bucketDecisions[bucket] = nil
             }
@@ -144,14 +143,17 @@ struct PendingCatalog: Sendable {
             }
             first += 1
         }
-        for name in touched {
-            objects[name]?.drop(through: sequence)
-            if objects[name]?.changes.isEmpty == true { objects[name] = nil }
-        }
         // The dead part is cut off when it is the larger one, so each decision is moved once on average.
         if first > 64, first * 2 > decisions.count {
             decisions.removeFirst(first)
             first = 0
         }
+    }
+
+    /// One look-up for what is most of the work: a key that one decision touched.
+    private mutating func dropObject(_ name: ObjectName, through sequence: UInt64) {
+        guard let index = objects.index(forKey: name) else { return }
+        objects.values[index].drop(through: sequence)
+        if objects.values[index].changes.isEmpty { objects.remove(at: index) }
     }
 }

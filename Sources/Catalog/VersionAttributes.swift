@@ -27,9 +27,10 @@ package struct VersionAttributes: Hashable, Sendable {
         package static let partList = Tag(rawValue: 6)
         package static let checksumType = Tag(rawValue: 7)
         package static let storageClass = Tag(rawValue: 8)
+        package static let wholeSHA256 = Tag(rawValue: 9)
 
         /// They belong to the bytes: a copy that shares the bytes has them as well.
-        package static let ofContent: Set<Tag> = [.encryption, .partList, .checksumType]
+        package static let ofContent: Set<Tag> = [.encryption, .partList, .checksumType, .wholeSHA256]
     }
 
     package private(set) var list: [VersionAttribute]
@@ -152,6 +153,12 @@ extension VersionAttributes {
         set { self[.storageClass] = newValue.map { Array($0.utf8) } }
     }
 
+    /// Of the whole, found after the version was made: of one that came in parts.
+    package var wholeSHA256: Digest? {
+        get { self[.wholeSHA256].flatMap { Digest($0) } }
+        set { self[.wholeSHA256] = newValue?.bytes }
+    }
+
     /// The parts that the object was put in.
     package var partList: PartListReference? {
         get { self[.partList].flatMap { PartListReference($0) } }
@@ -162,6 +169,9 @@ extension VersionAttributes {
 extension VersionRow {
     /// Bytes that the manifest lists.
     package var storedSize: UInt64 { attributes.storedSize ?? size }
+
+    /// Of the whole, where it is known: since the version was made, or found later.
+    package var sha256: Digest? { checksums.sha256 ?? attributes.wholeSHA256 }
 
     /// Every payload that must live as long as the row: the object's, and a list of its parts that stands outside.
     package var payloads: [PayloadReference] {

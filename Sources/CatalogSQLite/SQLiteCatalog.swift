@@ -194,12 +194,20 @@ package final class SQLiteCatalog: CatalogStore {
         }
     }
 
+    /// For a single statement, which sees one state by itself: a transaction around it would cost more than it does.
+    private func readOnce<Value>(_ body: (Database) throws -> Value) throws(CatalogError) -> Value {
+        try CatalogError.mapping {
+            try checkOpen()
+            return try pool.unsafeRead(body)
+        }
+    }
+
     package func bucket(named name: BucketName) throws(CatalogError) -> BucketRow? {
-        try read { try RowTables(database: $0).bucket(named: name) }
+        try readOnce { try RowTables(database: $0).bucket(named: name) }
     }
 
     package func bucket(id: BucketID) throws(CatalogError) -> BucketRow? {
-        try read { try RowTables(database: $0).bucket(id: id) }
+        try readOnce { try RowTables(database: $0).bucket(id: id) }
     }
 
     package func buckets() throws(CatalogError) -> [BucketRow] {
@@ -211,13 +219,11 @@ package final class SQLiteCatalog: CatalogStore {
         key: ObjectKey,
         selector: VersionSelector
     ) throws(CatalogError) -> VersionRow? {
-        try read { database in
-            let tables = RowTables(database: database)
-            switch selector {
-            case .newest: return try tables.newest(bucket: bucket, key: key)
-            case .null: return try tables.nullVersion(bucket: bucket, key: key)
-            case .id(let id): return try tables.version(bucket: bucket, key: key, id: id)
-            }
+        switch selector {
+        case .newest: try read { try RowTables(database: $0).newest(bucket: bucket, key: key) }
+        case .null: try readOnce { try RowTables(database: $0).nullVersion(bucket: bucket, key: key) }
+        case .id(let id):
+            try readOnce { try RowTables(database: $0).version(bucket: bucket, key: key, id: id) }
         }
     }
 
@@ -249,7 +255,7 @@ package final class SQLiteCatalog: CatalogStore {
     }
 
     package func document(_ space: DocumentSpace, _ key: [UInt8]) throws(CatalogError) -> DocumentRow? {
-        try read { try RowTables(database: $0).document(DocumentName(space, key)) }
+        try readOnce { try RowTables(database: $0).document(DocumentName(space, key)) }
     }
 
     package func documents(

@@ -110,8 +110,12 @@ package final class GarbageRunner: GarbageAdministration {
     }
 
     private func put(_ space: DocumentSpace, _ key: [UInt8], _ body: [UInt8]?) async throws {
+        try await put([DocumentWrite(space: space, key: key, body: body)])
+    }
+
+    private func put(_ documents: [DocumentWrite]) async throws {
         _ = try await replicator.commit(
-            .documents([DocumentWrite(space: space, key: key, body: body)]),
+            .documents(documents),
             operation: OperationID.random(from: SystemRandom()),
             chunks: []
         )
@@ -158,8 +162,11 @@ package final class GarbageRunner: GarbageAdministration {
                 !(try reader.versions(afterSequence: 0, limit: 1)).isEmpty
             )
         }
+        // What an audit has found clean was in another catalog.
+        let forgotten = DocumentWrite(space: .job, key: Scrubs.cleanPartKey, body: nil)
         if let row {
             replicator.garbage.hold = String(decoding: row.body.dropFirst(), as: UTF8.self)
+            if didRebuildCatalog { try await put([forgotten]) }
             return
         }
         guard didRebuildCatalog, hasVersions else { return }
@@ -167,7 +174,8 @@ package final class GarbageRunner: GarbageAdministration {
             "The catalog was built anew on \(ISO8601.format(clock.now())), and not everything was verified since."
         // Here first: when it can't be written, this process collects nothing all the same.
         replicator.garbage.hold = reason
-        try await put(.setting, Self.holdKey, [1] + Array(reason.utf8))
+        let hold = DocumentWrite(space: .setting, key: Self.holdKey, body: [1] + Array(reason.utf8))
+        try await put([hold, forgotten])
     }
 
     /// Everything was verified and is there.

@@ -13,11 +13,16 @@ package final class LocalStore: Sendable {
     package struct Options: Sendable {
         /// How long to wait for another process to let go of the store.
         package var lockTimeout: Duration = .zero
+        /// A store on a read-only file system is opened to be read: nothing is written, nothing repaired.
+        package var mayReadOnly = false
         /// Throw the index away and build it anew from the replicas.
         package var rebuildsCatalog = false
         /// How long closing waits for repairs and catching up that are under way.
         package var settleDeadline: Duration = .seconds(10)
         package var volume = VolumeOptions()
+        /// Whether the watermarks of `volume` are written down for everybody who opens the store after this; else those that
+        /// are written down count.
+        package var keepsReserves = false
         /// A PEM file that mirrors trust in place of the system's authorities.
         package var mirrorAuthorityFile: String?
         package var logger = Logger(label: "holdfast", factory: { _ in SwiftLogNoOpLogHandler() })
@@ -32,6 +37,9 @@ package final class LocalStore: Sendable {
     }
 
     package let path: String
+    /// Nothing of it is written; what is changed in it is gone when it is closed.
+    package let isReadOnly: Bool
+    private let catalogCopy: CatalogCopy?
     package let configuration: StoreConfiguration
     package let objects: ObjectStore
     package let accounts: AccountDirectory
@@ -42,6 +50,7 @@ package final class LocalStore: Sendable {
     package let findings: FindingLedger
     package let scrubs: Scrubs
     package let mirrorAudits: MirrorAudits
+    package let digests: WholeDigests
     package let garbage: GarbageRunner
     package let openReport: OpenReport
     private let catalog: SQLiteCatalog
@@ -54,23 +63,26 @@ package final class LocalStore: Sendable {
     private let isClosed = Mutex(false)
 
     private init(
-        path: String,
-        configuration: StoreConfiguration,
+        _ directory: StoreDirectory,
+        catalogCopy: CatalogCopy?,
         replicator: Replicator,
         volumeCare: VolumeCare,
         catalog: SQLiteCatalog,
-        lock: any DiskLock,
         openReport: OpenReport,
         settleDeadline: Duration,
         mirrorAuthorityFile: String?,
         logger: Logger
     ) {
+        let path = directory.path
+        let isReadOnly = directory.isReadOnly
         self.path = path
-        self.configuration = configuration
+        self.isReadOnly = isReadOnly
+        self.catalogCopy = catalogCopy
+        configuration = directory.configuration
         self.replicator = replicator
         self.volumeCare = volumeCare
         self.catalog = catalog
-        self.lock = lock
+        lock = directory.lock
         self.openReport = openReport
         self.settleDeadline = settleDeadline
         self.logger = logger
@@ -82,12 +94,15 @@ package final class LocalStore: Sendable {
         accounts = AccountDirectory(objects)
         (mirrors, transports) = Self.mirrorService(
             objects,
+            load: replicator.clientLoad,
             authorityFile: mirrorAuthorityFile,
             logger: logger
         )
         replicator.setRescueSource(LostPayloads(objects))
         let findings = FindingLedger(objects)
-        let scrubs = Scrubs(objects, replicator, findings)
+        let scrubs = Scrubs(objects, replicator, findings) { problem in
+            logger.error("The state of a scrub can't be used.", metadata: ["problem": "\(problem)"])
+        }
         self.findings = findings
         self.scrubs = scrubs
         scrubs.schedule = ScrubSchedule(since: SystemClock().now())
@@ -95,11 +110,18 @@ package final class LocalStore: Sendable {
             findings.note(finding)
             scrubs.note(finding)
         }
+        digests = WholeDigests(objects, load: replicator.clientLoad) { problem in
+            logger.warning(
+                "The SHA-256 of an object in parts could not be found; it is tried again later.",
+                metadata: ["problem": "\(problem)"]
+            )
+        }
         mirrorAudits = MirrorAudits(objects, mirrors, findings, load: replicator.clientLoad)
         let garbage = GarbageRunner(replicator, logger: logger)
         self.garbage = garbage
-        scrubs.whenAuditIsClean { try await garbage.endHold() }
+        scrubs.whenAuditIsClean(isAwaited: { replicator.garbage.hold != nil }) { try await garbage.endHold() }
         maintenance = Task {
+            guard !isReadOnly else { return await replicator.runMaintenance() }
             async let uploads: Void = objects.maintainUploads()
             async let ledger: Void = Self.keepLedger(findings, replicator)
             await replicator.runMaintenance()
@@ -113,9 +135,22 @@ package final class LocalStore: Sendable {
     /// - Throws: `StoreError`: `.storeNotFound`, `.storeInUse` with the other process, `.unsupportedFormat`,
     ///   `.notEnoughReplicas` naming the volumes, `.storeDamaged`.
     package static func open(_ path: String, _ options: Options = Options()) async throws -> LocalStore {
-        let directory = try await StoreDirectory.lock(path, timeout: options.lockTimeout)
+        var directory = try await StoreDirectory.lock(
+            path,
+            timeout: options.lockTimeout,
+            mayReadOnly: options.mayReadOnly
+        )
         do {
-            return try await open(directory, options)
+            do {
+                return try await open(directory, options)
+            } catch let error as StoreError {
+                // The store's directory can be written, its volumes can't.
+                guard (error.cause as? VolumeError)?.cause?.code == .readOnly, options.mayReadOnly,
+                    !directory.isReadOnly
+                else { throw error }
+                directory.isReadOnly = true
+                return try await open(directory, options)
+            }
         } catch {
             directory.lock.release()
             throw error
@@ -123,6 +158,43 @@ package final class LocalStore: Sendable {
     }
 
     private static func open(_ directory: StoreDirectory, _ options: Options) async throws -> LocalStore {
+        var (directory, options) = (directory, options)
+        settleReserves(&directory, &options)
+        return try await openSettled(directory, options)
+    }
+
+    /// Commands obey the watermarks that a server was told.
+    private static func settleReserves(_ directory: inout StoreDirectory, _ options: inout Options) {
+        guard options.keepsReserves else {
+            guard let reserves = directory.configuration.reserves else { return }
+            options.volume.reserveBytes = reserves.hardBytes
+            options.volume.softReserveBytes = reserves.softBytes
+            return
+        }
+        let standard = VolumeOptions()
+        let isStandard =
+            options.volume.reserveBytes == standard.reserveBytes
+            && options.volume.softReserveBytes == standard.softReserveBytes
+        let reserves = StoreConfiguration.Reserves(
+            hardBytes: options.volume.reserveBytes,
+            softBytes: max(options.volume.reserveBytes, options.volume.softReserveBytes)
+        )
+        let kept = isStandard ? nil : reserves
+        guard directory.configuration.reserves != kept else { return }
+        directory.configuration.reserves = kept
+        do throws(StoreError) {
+            try directory.save()
+        } catch {
+            options.logger.warning(
+                "The watermarks can't be written down; commands without a server don't know them.",
+                metadata: ["error": "\(error)"]
+            )
+        }
+    }
+
+    private static func openSettled(_ directory: StoreDirectory, _ options: Options) async throws
+        -> LocalStore
+    {
         let configuration = directory.configuration
         let opened = try await directory.openVolumes(options.volume)
         var report = OpenReport()
@@ -131,12 +203,19 @@ package final class LocalStore: Sendable {
         let place = StorePlace(directory)
         let volumes = try VolumeSet(slots)
         let there = Set(slots.filter { $0.replica != nil }.map(\.id))
+        var copy: CatalogCopy?
         do {
             try await place.refuseIfStale(of: there)
-            let (catalog, isNew) = try directory.openCatalog(mustReset: options.rebuildsCatalog)
+            if directory.isReadOnly { copy = try CatalogCopy(of: directory.catalogPath) }
+            let (catalog, isNew) = try directory.openCatalog(mustReset: options.rebuildsCatalog, copy: copy)
             do {
+                var settings = Replicator.Configuration(
+                    storeID: configuration.storeID,
+                    quorum: configuration.quorum
+                )
+                settings.isReadOnly = directory.isReadOnly
                 let (replicator, didRebuild) = try await Replicator.open(
-                    .init(storeID: configuration.storeID, quorum: configuration.quorum),
+                    settings,
                     volumes: volumes,
                     catalog: catalog,
                     mustRebuildCatalog: false,
@@ -155,20 +234,19 @@ package final class LocalStore: Sendable {
                 )
                 report.didRebuildCatalog = didRebuild || isNew
                 let wasRebuilt = try directory.hasRebuildNote
-                await place.refreshCopies(options.logger, of: there)
+                if !directory.isReadOnly { await place.refreshCopies(options.logger, of: there) }
                 let store = LocalStore(
-                    path: directory.path,
-                    configuration: configuration,
+                    directory,
+                    catalogCopy: copy,
                     replicator: replicator,
                     volumeCare: VolumeCare(replicator, place, options.volume, options.logger),
                     catalog: catalog,
-                    lock: directory.lock,
                     openReport: report,
                     settleDeadline: options.settleDeadline,
                     mirrorAuthorityFile: options.mirrorAuthorityFile,
                     logger: options.logger
                 )
-                await store.beginGarbage(wasRebuilt: wasRebuilt, directory)
+                if !directory.isReadOnly { await store.beginGarbage(wasRebuilt: wasRebuilt, directory) }
                 return store
             } catch {
                 try? catalog.close()
@@ -176,8 +254,22 @@ package final class LocalStore: Sendable {
             }
         } catch {
             for slot in slots { slot.replica?.close(deadline: .seconds(5)) }
-            throw error
+            copy?.remove()
+            throw Self.naming(opened, error)
         }
+    }
+
+    /// Where too few volumes are there because the system refuses them, that is the error.
+    private static func naming(_ opened: [StoreDirectory.OpenedVolume], _ error: any Error) -> any Error {
+        guard let error = error as? StoreError, error.code == .notEnoughReplicas else { return error }
+        for refusal in opened.compactMap(\.error) {
+            guard let cause = refusal.cause, cause.code == .permission || cause.code == .readOnly else {
+                continue
+            }
+            let denied = StoreDirectory.failure(error.message, cause)
+            return StoreError(denied.code, error.message, advice: denied.advice, cause: refusal)
+        }
+        return error
     }
 
     /// A hold that can't be written down is kept in memory; the store serves all the same. The note of a rebuild goes
@@ -188,6 +280,7 @@ package final class LocalStore: Sendable {
             if wasRebuilt { try directory.clearRebuildNote() }
         } catch {
             logger.warning("The state of garbage collection can't be read.", metadata: ["error": "\(error)"])
+            scrubs.distrustCleanPart()
             replicator.garbage.hold =
                 replicator.garbage.hold ?? "Its state could not be read when the store was opened."
         }
@@ -214,6 +307,7 @@ package final class LocalStore: Sendable {
         replicator.setRescueSource(nil)
         garbage.cancel()
         await replicator.quiesce(within: .seconds(2))
+        guard !isReadOnly else { return try await closeReadOnly() }
         let snapshot = Task { await replicator.takeSnapshotIfDue() }
         _ = await value(of: snapshot, within: settleDeadline)
         let remaining = await settle(within: settleDeadline)
@@ -230,6 +324,16 @@ package final class LocalStore: Sendable {
             throw error.storeError
         }
         return remaining
+    }
+
+    /// What was written is in memory only: it goes.
+    private func closeReadOnly() async throws -> [String] {
+        replicator.close()
+        _ = await value(of: maintenance, within: .seconds(2))
+        try? catalog.close()
+        catalogCopy?.remove()
+        lock.release()
+        return []
     }
 
     /// Takes up the repairs that an earlier process has left open, then writes down what is found.

@@ -5,6 +5,7 @@ internal import Logging
 package import Mirroring
 package import ObjectService
 internal import Observability
+internal import Replication
 internal import S3Gateway
 internal import ServiceLifecycle
 package import StoreModel
@@ -29,6 +30,10 @@ package struct MirroredStore: MirrorStore {
     package func generation(of space: DocumentSpace) -> UInt64 { objects.documentGeneration(of: space) }
 
     package func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
+        try await ClientLoad.inBackground { try await read(version, range) }
+    }
+
+    private func read(_ version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
         let reader = try objects.read(version, range: .from(range.offset, length: range.length))
         guard let first = try await reader.next() else { return [] }
         if UInt64(first.count) == range.length { return first }
@@ -121,8 +126,15 @@ package struct MirrorContentRescue: ContentRescue {
 private struct StoreMirrorWatch: MirrorWatch {
     let service: MirrorService
 
-    func outlook(of version: VersionRow, in mirrors: [String]) async throws -> MirrorOutlook {
-        try await service.outlook(of: version, in: mirrors)
+    func outlook(of version: VersionRow, in mirrors: [String], isAwaited: Bool) async throws -> MirrorOutlook
+    {
+        try await service.outlook(of: version, in: mirrors, isAwaited: isAwaited)
+    }
+
+    func taker(of key: ObjectKey, tags: [NamedValue], in bucket: BucketName, among mirrors: [String])
+        async throws -> String?
+    {
+        try await service.taker(of: key, tags: tags, in: bucket, among: mirrors)
     }
 }
 
@@ -196,6 +208,7 @@ extension LocalStore {
     /// - Parameter authorityFile: a PEM file that is trusted in place of the system's authorities.
     static func mirrorService(
         _ objects: ObjectStore,
+        load: ClientLoad,
         authorityFile: String?,
         logger: Logger
     ) -> (MirrorService, MirrorTransports) {
@@ -207,6 +220,7 @@ extension LocalStore {
             },
             // The store's lock is held: no other process can work on its mirrors.
             isAlone: true,
+            load: load,
             logger: logger
         )
         objects.rescue = MirrorContentRescue(service)
@@ -336,6 +350,18 @@ extension MirrorService {
                     "failed",
                     "Changes that were given up and wait for somebody.",
                     Double(status.deadCount)
+                ),
+                gauge(
+                    "yielding",
+                    "1: it goes at the pace that is set beside clients.",
+                    status.worker.isYielding ? 1 : 0
+                ),
+                MetricSample(
+                    "holdfast_mirror_yielded_seconds_total",
+                    help: "How long its requests have waited for clients.",
+                    kind: .counter,
+                    labels: labels,
+                    value: Double(status.worker.yieldedNanoseconds) / 1e9
                 ),
                 gauge("breaker", "0: closed, 1: half-open, 2: open.", breaker),
                 counter("done_total", "Changes that were mirrored.", status.worker.doneCount),

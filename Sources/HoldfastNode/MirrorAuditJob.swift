@@ -7,7 +7,8 @@ package import StoreModel
 // big-endian). Body, little-endian: format version (1, 1 byte) · state (1, as of scrubs) · started, updated, ended at (8
 // each, 0: not yet) · where it goes on: 1, bucket (text), key (counted), or 0 · counts: checked, waiting, missing,
 // different, extra, queued again (8 each) · start of the last pass that was completed, and its end (8 each, 0: none) ·
-// passes completed (8) · message (text)
+// passes completed (8) · message (text). Format version 2, written for an audit that was started as a deep one only, ends
+// with 1 (1 byte). So a program that knows no such audits reads all others.
 
 /// The audit of one mirror: where it is, and what came of it.
 package struct MirrorAuditJob: Hashable, Sendable {
@@ -27,14 +28,17 @@ package struct MirrorAuditJob: Hashable, Sendable {
     package var lastPassEndedAt: Timestamp?
     package var passCount: UInt64 = 0
     package var message = ""
+    /// It was started as one that asks for each object's version and SHA-256, whatever the schedule says.
+    package var isDeep = false
 
     package init(_ mirror: MirrorID) { self.mirror = mirror }
 
     package var isActive: Bool { state == .running || state == .paused }
     package var foundCount: UInt64 { missingCount + differentCount + extraCount }
 
-    mutating func restart(at now: Timestamp) {
+    mutating func restart(at now: Timestamp, isDeep: Bool = false) {
         var fresh = MirrorAuditJob(mirror)
+        fresh.isDeep = isDeep
         fresh.lastPassStartedAt = lastPassStartedAt
         fresh.lastPassEndedAt = lastPassEndedAt
         fresh.passCount = passCount
@@ -48,12 +52,13 @@ package struct MirrorAuditJob: Hashable, Sendable {
 
     static let prefix = [UInt8]("mirror/audit/".utf8)
     private static let version: UInt8 = 1
+    private static let deepVersion: UInt8 = 2
 
     var key: [UInt8] { MirrorKey.under(Self.prefix, mirror) }
 
     var body: [UInt8] {
         var writer = ByteWriter()
-        writer.write(Self.version)
+        writer.write(isDeep ? Self.deepVersion : Self.version)
         writer.write(state.rawValue)
         for time in [startedAt, updatedAt, endedAt] { writer.write(time?.milliseconds ?? 0) }
         writer.write(UInt8(position == nil ? 0 : 1))
@@ -67,14 +72,16 @@ package struct MirrorAuditJob: Hashable, Sendable {
         for time in [lastPassStartedAt, lastPassEndedAt] { writer.write(time?.milliseconds ?? 0) }
         writer.write(passCount)
         writer.write(text: String(message.prefix(1024)))
+        if isDeep { writer.write(UInt8(1)) }
         return writer.bytes
     }
 
     init(_ document: DocumentRow) throws(StoreError) {
-        if let version = document.body.first, version != Self.version {
+        if let version = document.body.first, version > Self.deepVersion {
             throw StoreError(
                 .unsupportedFormat,
-                "The state of a mirror's audit has format \(version); this program reads \(Self.version)."
+                "The state of a mirror's audit has format \(version); this program reads up to \(Self.deepVersion).",
+                advice: "Use the version of holdfast that wrote it, or a newer one."
             )
         }
         do throws(ByteReader.Failure) {
@@ -83,7 +90,10 @@ package struct MirrorAuditJob: Hashable, Sendable {
             }
             mirror = id
             var reader = ByteReader(document.body)
-            _ = try reader.read(UInt8.self)
+            let version = try reader.read(UInt8.self)
+            guard version == Self.version || version == Self.deepVersion else {
+                throw ByteReader.Failure("format \(version)")
+            }
             guard let state = ScrubJob.State(rawValue: try reader.read(UInt8.self)) else {
                 throw ByteReader.Failure("an unknown state")
             }
@@ -109,6 +119,10 @@ package struct MirrorAuditJob: Hashable, Sendable {
             lastPassEndedAt = try reader.readTime()
             passCount = try reader.read(UInt64.self)
             message = try reader.readText()
+            if version == Self.deepVersion {
+                guard try reader.read(UInt8.self) == 1 else { throw ByteReader.Failure("an unknown depth") }
+                isDeep = true
+            }
             try reader.finish()
         } catch {
             throw StoreError(.storeDamaged, "The state of a mirror's audit can't be read: \(error).")

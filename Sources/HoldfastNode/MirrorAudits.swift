@@ -39,9 +39,13 @@ package struct MirrorAuditSchedule: Sendable {
 /// 2. What is missing or different is queued again, and its finding stays open until the mirror has it, compared once
 ///    more. Nothing is ever removed from a mirror.
 /// 3. A finding that a later pass doesn't meet any more is closed by it.
+/// 4. A job that a newer program wrote stays as it is: the audits of that mirror don't run, and say so. One that is damaged
+///    is begun anew, and says so.
 package final class MirrorAudits: Sendable {
     private struct State {
         var jobs: [MirrorID: MirrorAuditJob] = [:]
+        /// Written by a newer program.
+        var later: [MirrorID: StoreError] = [:]
         var isLoaded = false
         var active: Set<MirrorID> = []
     }
@@ -110,20 +114,28 @@ package final class MirrorAudits: Sendable {
         let known = Set(try await service.directory.mirrors().map(\.id))
         var gone: [DocumentWrite] = []
         var jobs: [MirrorID: MirrorAuditJob] = [:]
+        var later: [MirrorID: StoreError] = [:]
         for row in rows {
-            // What can't be read is begun anew.
-            guard let job = try? MirrorAuditJob(row) else { continue }
-            if known.contains(job.mirror) {
-                jobs[job.mirror] = job
-            } else {
+            guard let id = MirrorKey.id(of: row.key, under: MirrorAuditJob.prefix) else { continue }
+            guard known.contains(id) else {
                 gone.append(DocumentWrite(space: .job, key: row.key, body: nil))
+                continue
+            }
+            do throws(StoreError) {
+                jobs[id] = try MirrorAuditJob(row)
+            } catch {
+                var job = MirrorAuditJob(id)
+                (job.state, job.message) = (.failed, error.message)
+                jobs[id] = job
+                if error.code == .unsupportedFormat { later[id] = error }
             }
         }
         if !gone.isEmpty { try await objects.write(documents: gone) }
-        let found = jobs
+        let (found, refused) = (jobs, later)
         state.withLock { state in
             guard !state.isLoaded else { return }
             state.jobs = found
+            state.later = refused
             state.isLoaded = true
         }
     }
@@ -132,17 +144,36 @@ package final class MirrorAudits: Sendable {
         state.withLock { $0.jobs[id] } ?? MirrorAuditJob(id)
     }
 
-    /// - Parameter name: nil: all of them.
-    package func change(_ action: ScrubAction, _ name: MirrorName?) async throws {
+    /// Why nothing may be done about an audit: a newer program has written where it is.
+    private func refusal(_ id: MirrorID) -> StoreError? { state.withLock { $0.later[id] } }
+
+    /// - Parameters:
+    ///   - name: nil: all of them.
+    ///   - isDeep: of a start: asks for each object's version and SHA-256 this time, whatever the schedule says.
+    package func change(_ action: ScrubAction, _ name: MirrorName?, isDeep: Bool = false) async throws {
+        try await load()
         let rows: [MirrorRow]
         if let name {
             rows = [try await service.directory.mirror(name)]
         } else {
             rows = try await service.directory.mirrors()
         }
+        let refused = rows.compactMap { row in refusal(row.id).map { (row.name, $0) } }
+        if let (name, error) = refused.first {
+            throw StoreError(error.code, "The mirror \(name): \(error.message)", advice: error.advice)
+        }
+        if action == .start, isDeep,
+            let row = rows.first(where: { job($0.id).isActive && !isDeepNow($0) })
+        {
+            throw StoreError(
+                .conflict,
+                "An audit of the mirror \(row.name) is under way that asks for no SHA-256.",
+                advice: "Wait for its end, or 'holdfast mirror audit cancel \(row.name)'."
+            )
+        }
         try await change(rows.map(\.id)) { job, now in
             switch action {
-            case .start: if !job.isActive { job.restart(at: now) }
+            case .start: if !job.isActive { job.restart(at: now, isDeep: isDeep) }
             case .pause: if job.state == .running { job.state = .paused }
             case .resume: if job.state == .paused { job.state = .running }
             case .cancel:
@@ -153,6 +184,9 @@ package final class MirrorAudits: Sendable {
             }
         }
     }
+
+    /// Whether the audit that runs, or was the last one, asks for each object's version and SHA-256.
+    private func isDeepNow(_ row: MirrorRow) -> Bool { job(row.id).isDeep || schedule.isDeep(row.name) }
 
     private func change(_ ids: [MirrorID], _ body: (inout MirrorAuditJob, Timestamp) -> Void) async throws {
         try await load()
@@ -184,7 +218,7 @@ package final class MirrorAudits: Sendable {
             while !Task.isCancelled {
                 if let jobs = try? await jobs() {
                     let (schedule, now) = (schedule, clock.now())
-                    for (row, job) in jobs where !job.isActive {
+                    for (row, job) in jobs where !job.isActive && refusal(row.id) == nil {
                         guard let next = schedule.next(row, job), next <= now else { continue }
                         try? await change(.start, row.name)
                     }
@@ -262,7 +296,7 @@ package final class MirrorAudits: Sendable {
             backend,
             row,
             route,
-            isDeep: schedule.isDeep(row.name)
+            isDeep: isDeepNow(row)
         )
         var requeued: [Requeued] = []
         let startedAt = job(row.id).startedAt
@@ -440,8 +474,9 @@ extension MirrorAudits: MirrorAuditAdministration {
                     mirror: row.name.description,
                     state: job.state.name,
                     schedule: schedule.expression(row.name)?.description,
-                    isDeep: schedule.isDeep(row.name),
-                    nextRunAt: job.isActive ? nil : schedule.next(row, job).map { ISO8601.format($0) },
+                    isDeep: isDeepNow(row),
+                    nextRunAt: job.isActive || refusal(row.id) != nil
+                        ? nil : schedule.next(row, job).map { ISO8601.format($0) },
                     position: job.position?.text,
                     startedAt: job.startedAt.map { ISO8601.format($0) },
                     endedAt: job.endedAt.map { ISO8601.format($0) },
@@ -460,10 +495,14 @@ extension MirrorAudits: MirrorAuditAdministration {
         )
     }
 
-    package func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?) async throws
+    package func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?, isDeep: Bool) async throws
         -> MirrorAuditListDocument
     {
-        try await change(action, try mirror.map { name throws(StoreError) in try MirrorName(name) })
+        try await change(
+            action,
+            try mirror.map { name throws(StoreError) in try MirrorName(name) },
+            isDeep: isDeep
+        )
         return try await mirrorAudits()
     }
 

@@ -36,6 +36,9 @@ package struct MirrorConfiguration: Sendable {
     package var schedule: MirrorAuditSchedule?
     /// Requests a second of all audits together.
     package var auditRequestsPerSecond: Double?
+    /// Of each mirror, while clients ask for something.
+    package var requestsPerSecondBesideClients: Double?
+    package var bytesPerSecondBesideClients: Double?
 
     package init() {}
 }
@@ -52,6 +55,10 @@ extension LocalStore {
             rates.operationsPerSecond = rate
             mirrorAudits.budget.set(rates)
         }
+        var rates = mirrors.besideClients
+        rates.operationsPerSecond = configuration.requestsPerSecondBesideClients ?? rates.operationsPerSecond
+        rates.bytesPerSecond = configuration.bytesPerSecondBesideClients ?? rates.bytesPerSecond
+        mirrors.besideClients = rates
         for mirror in configuration.mirrors {
             do {
                 let declaration = try await mirrors.directory.declare(

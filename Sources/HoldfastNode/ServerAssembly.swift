@@ -115,8 +115,10 @@ package final class ServerAssembly: Sendable {
         registry.collect { await store.mirrorAudits.samples() }
         let scrubs = ScrubService(store, configuration.scrub)
         registry.collect { await scrubs.samples() }
+        let digests = DigestService(store: store)
+        registry.collect { await digests.samples() }
         services += [
-            lifecycle, bucketLogs, scrubs,
+            lifecycle, bucketLogs, scrubs, digests,
             MirrorRunner(mirrors: store.mirrors, accounts: store.accounts, audits: store.mirrorAudits),
         ]
         store.garbage.options = configuration.garbage.options

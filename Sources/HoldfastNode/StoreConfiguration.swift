@@ -7,7 +7,8 @@ package import StoreModel
 //   {"format": {"major": 1, "minor": 0}, "storeID": UUID, "replicas": N, "writeQuorum": W, "createdAt": ms since 1970,
 //    "generation": one more at each change; absent, and ignored by programs that don't know it: 0,
 //    "volumes": [{"id": UUID, "path": path, relative to the store directory or absolute, "weight": 1,
-//                 "failureDomain": text, "placementID": UUID, the name that chunks are placed under; absent: id}]}
+//                 "failureDomain": text, "placementID": UUID, the name that chunks are placed under; absent: id}],
+//    "reserves": {"hardBytes": N, "softBytes": N}, the watermarks of the server's configuration; absent: the standard}
 
 /// The parsed `store.json`.
 package struct StoreConfiguration: Sendable {
@@ -35,6 +36,18 @@ package struct StoreConfiguration: Sendable {
         }
     }
 
+    /// Free space of each volume that is left to deletes and garbage collection, and below which no upload begins: as a
+    /// server was told, for everybody who opens the store.
+    package struct Reserves: Hashable, Sendable {
+        package let hardBytes: UInt64
+        package let softBytes: UInt64
+
+        package init(hardBytes: UInt64, softBytes: UInt64) {
+            self.hardBytes = hardBytes
+            self.softBytes = softBytes
+        }
+    }
+
     package static let fileName = "store.json"
     static let formatMajor = 1
     static let byteCountMax = 1 << 20
@@ -43,6 +56,8 @@ package struct StoreConfiguration: Sendable {
     package var quorum: QuorumConfiguration
     package var createdAt: Timestamp
     package var volumes: [Volume]
+    /// nil: the standard.
+    package var reserves: Reserves?
     /// One more at each change; 0: written by a program that did not count.
     package var generation: UInt64 = 0
 
@@ -63,8 +78,13 @@ package struct StoreConfiguration: Sendable {
         var replicas: Int
         var writeQuorum: Int
         var createdAt: Int64
+        struct Reserves: Codable {
+            var hardBytes: UInt64
+            var softBytes: UInt64
+        }
         var generation: UInt64?
         var volumes: [VolumeEntry]
+        var reserves: Reserves?
     }
 
     private struct FormatOnly: Decodable {
@@ -139,6 +159,12 @@ package struct StoreConfiguration: Sendable {
             createdAt: Timestamp(milliseconds: file.createdAt),
             volumes: volumes
         )
+        if let entry = file.reserves {
+            guard entry.hardBytes <= entry.softBytes else {
+                throw StoreError(.storeDamaged, "\(path): the soft reserve is smaller than the hard one.")
+            }
+            reserves = Reserves(hardBytes: entry.hardBytes, softBytes: entry.softBytes)
+        }
         generation = file.generation ?? 0
         guard volumes.count >= quorum.replicaCount else {
             throw StoreError(
@@ -164,7 +190,8 @@ package struct StoreConfiguration: Sendable {
                     failureDomain: $0.failureDomain,
                     placementID: $0.placementID?.description
                 )
-            }
+            },
+            reserves: reserves.map { File.Reserves(hardBytes: $0.hardBytes, softBytes: $0.softBytes) }
         )
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

@@ -19,27 +19,47 @@ package struct StoreDirectory: Sendable {
     let disk: any Disk
     let lock: any DiskLock
     package var configuration: StoreConfiguration
+    /// Nothing is written, neither here nor to a volume: volumes are opened over memory (`OverlayDisk`), and the index is
+    /// copied.
+    package var isReadOnly = false
 
     /// Reads the configuration and takes the lock.
-    /// - Throws: `StoreError` with `.storeNotFound`, `.storeInUse`, `.unsupportedFormat`, `.storeDamaged`.
-    package static func lock(_ path: String, timeout: Duration) async throws -> StoreDirectory {
+    /// - Parameter mayReadOnly: a store on a read-only file system is opened to be read.
+    /// - Throws: `StoreError` with `.storeNotFound`, `.storeInUse`, `.unsupportedFormat`, `.storeDamaged`,
+    ///   `.fileAccessDenied`.
+    package static func lock(
+        _ path: String,
+        timeout: Duration,
+        mayReadOnly: Bool = false
+    ) async throws -> StoreDirectory {
         let disk = try open(path)
         do {
             guard try disk.exists(StoreConfiguration.fileName) else { throw notFound(path) }
         } catch let error as DiskError {
-            throw StoreError(.inputOutput, "The store \(quoted(path)) can't be read: \(error).", cause: error)
+            throw failure("The store \(quoted(path)) can't be read", error)
         }
-        let lock = try await takeLock(disk, path, timeout)
+        let lock: any DiskLock
+        var isReadOnly = false
+        do {
+            lock = try await takeLock(disk, path, timeout)
+        } catch let error as StoreError {
+            guard mayReadOnly, (error.cause as? DiskError)?.code == .readOnly else { throw error }
+            isReadOnly = true
+            lock = try await takeLock(path, timeout) { () throws(DiskError) in
+                try disk.lockForReading("lock")
+            }
+        }
         do {
             return StoreDirectory(
                 path: path,
                 disk: disk,
                 lock: lock,
-                configuration: try readConfiguration(disk, path)
+                configuration: try readConfiguration(disk, path),
+                isReadOnly: isReadOnly
             )
         } catch let error as DiskError {
             lock.release()
-            throw StoreError(.inputOutput, "The store's configuration can't be read: \(error).", cause: error)
+            throw failure("The store's configuration can't be read", error)
         } catch {
             lock.release()
             throw error
@@ -53,7 +73,7 @@ package struct StoreDirectory: Sendable {
             return try readConfiguration(try open(path), path)
         } catch let error as DiskError {
             if error.code == .notFound { throw notFound(path) }
-            throw StoreError(.inputOutput, "The store's configuration can't be read: \(error).", cause: error)
+            throw failure("The store's configuration can't be read", error)
         }
     }
 
@@ -76,16 +96,12 @@ package struct StoreDirectory: Sendable {
         }
     }
 
-    private static func open(_ path: String) throws -> any Disk {
+    private static func open(_ path: String) throws -> PosixDisk {
         do {
             return try PosixDisk(path: path)
         } catch {
             if error.code == .notFound { throw notFound(path) }
-            throw StoreError(
-                .inputOutput,
-                "The store directory \(quoted(path)) can't be opened: \(error).",
-                cause: error
-            )
+            throw failure("The store directory \(quoted(path)) can't be opened", error)
         }
     }
 
@@ -101,35 +117,52 @@ package struct StoreDirectory: Sendable {
     static func takeLock(_ disk: any Disk, _ path: String, _ timeout: Duration) async throws
         -> any DiskLock
     {
-        let end = ContinuousClock.now + timeout
-        while true {
-            do {
-                return try disk.lock(
-                    "lock",
-                    content: [UInt8]("\(ProcessInfo.processInfo.processIdentifier)\n".utf8)
-                )
-            } catch {
-                guard error.code == .locked else {
-                    throw StoreError(
-                        .inputOutput,
-                        "The store \(quoted(path)) can't be locked: \(error).",
-                        advice: lockAdvice(error.code),
-                        cause: error
-                    )
-                }
-                guard ContinuousClock.now < end else { throw inUse(path, holder: error.detail) }
-                try await SystemClock().sleep(for: .milliseconds(50))
-            }
+        let content = [UInt8]("\(ProcessInfo.processInfo.processIdentifier)\n".utf8)
+        return try await takeLock(path, timeout) { () throws(DiskError) in
+            try disk.lock("lock", content: content)
         }
     }
 
-    private static func lockAdvice(_ code: DiskError.Code) -> String? {
-        switch code {
-        case .readOnly: "Opening a store writes to it; mount the file system so that it can be written."
-        case .permission: "Run the command as the user that the store belongs to."
-        default: nil
+    private static func takeLock(
+        _ path: String,
+        _ timeout: Duration,
+        _ take: () throws(DiskError) -> any DiskLock
+    ) async throws -> any DiskLock {
+        let end = ContinuousClock.now + timeout
+        while true {
+            do throws(DiskError) {
+                return try take()
+            } catch {
+                guard error.code == .locked else {
+                    throw failure("The store \(quoted(path)) can't be locked", error)
+                }
+                guard ContinuousClock.now < end else { throw inUse(path, holder: error.detail) }
+            }
+            try await SystemClock().sleep(for: .milliseconds(50))
         }
     }
+
+    /// A call of the file layer that failed: with the system's reason, and what to do about it.
+    static func failure(_ what: String, _ error: DiskError) -> StoreError {
+        let isDenied = error.code == .permission || error.code == .readOnly
+        let advice: String? =
+            switch error.code {
+            case .readOnly: readOnlyAdvice
+            case .permission: "Run the command as the user that the store belongs to."
+            default: nil
+            }
+        return StoreError(
+            isDenied ? .fileAccessDenied : .inputOutput,
+            "\(what): \(error).",
+            advice: advice,
+            cause: error
+        )
+    }
+
+    private static let readOnlyAdvice = """
+        This writes to the store: mount its file system so that it can be written. What works on a read-only one: get, ls, \
+        log, stat, status, du, fsck, verify --no-repair.
+        """
 
     static func inUse(_ path: String, holder: String) -> StoreError {
         let process = holder.trimmingCharacters(in: .whitespacesAndNewlines)
@@ -155,7 +188,7 @@ package struct StoreDirectory: Sendable {
             try disk.replaceFile(StoreConfiguration.fileName, with: try Self.bytes(next))
             configuration = next
         } catch {
-            throw StoreError(.inputOutput, "The store's configuration can't be written.", cause: error)
+            throw Self.failure("The store's configuration can't be written", error)
         }
     }
 
@@ -201,13 +234,7 @@ package struct StoreDirectory: Sendable {
         do throws(DiskError) {
             disk = try PosixDisk(path: path)
         } catch {
-            let missing = VolumeError(
-                .identityMissing,
-                "The directory can't be opened.",
-                path: path,
-                cause: error
-            )
-            return .failure(missing)
+            return .failure(.unopened(path, error))
         }
         do throws(VolumeError) {
             return .success(try VolumeCheck.run(disk, deep: deep))
@@ -222,13 +249,20 @@ package struct StoreDirectory: Sendable {
     // MARK: Catalog
 
     /// Opens the index; one that is missing, damaged or to be rebuilt is made anew, empty.
-    func openCatalog(mustReset: Bool) throws -> (SQLiteCatalog, isNew: Bool) {
+    /// - Parameter copy: where a copy of it is, which is opened in its place.
+    func openCatalog(mustReset: Bool, copy: CatalogCopy? = nil) throws -> (SQLiteCatalog, isNew: Bool) {
+        if let copy { return try openCatalog(at: copy.path, mustReset: mustReset) }
         do throws(DiskError) {
             try disk.makeDirectory("catalog")
         } catch {
-            throw StoreError(.inputOutput, "The catalog's directory can't be made.", cause: error)
+            throw Self.failure("The catalog's directory can't be made", error)
         }
-        let file = path + "/catalog/catalog.sqlite"
+        return try openCatalog(at: catalogPath, mustReset: mustReset)
+    }
+
+    var catalogPath: String { path + "/catalog/catalog.sqlite" }
+
+    private func openCatalog(at file: String, mustReset: Bool) throws -> (SQLiteCatalog, isNew: Bool) {
         let existed = FileManager.default.fileExists(atPath: file)
         if mustReset || !existed { try noteRebuild() }
         do throws(CatalogError) {
@@ -255,6 +289,7 @@ package struct StoreDirectory: Sendable {
     /// Notes, durably, that the index is about to be made anew: whatever happens from here on, garbage collection will be
     /// on hold. Before the index, because a crash must not leave a new one that nobody suspects.
     func noteRebuild() throws(StoreError) {
+        guard !isReadOnly else { return }
         do throws(DiskError) {
             if try disk.exists(Self.rebuildNote) { return try disk.syncDirectory("catalog") }
             let file = try disk.open(Self.rebuildNote, .create)
@@ -262,7 +297,7 @@ package struct StoreDirectory: Sendable {
             try disk.syncDirectory("catalog")
             try disk.syncDirectory("")
         } catch {
-            throw StoreError(.inputOutput, "The catalog's directory can't be written.", cause: error)
+            throw Self.failure("The catalog's directory can't be written", error)
         }
     }
 
@@ -272,7 +307,7 @@ package struct StoreDirectory: Sendable {
             do throws(DiskError) {
                 return try disk.exists(Self.rebuildNote)
             } catch {
-                throw StoreError(.inputOutput, "The catalog's directory can't be read.", cause: error)
+                throw Self.failure("The catalog's directory can't be read", error)
             }
         }
     }
@@ -282,7 +317,7 @@ package struct StoreDirectory: Sendable {
             try disk.remove(Self.rebuildNote)
             try disk.syncDirectory("catalog")
         } catch {
-            throw StoreError(.inputOutput, "The catalog's directory can't be written.", cause: error)
+            throw Self.failure("The catalog's directory can't be written", error)
         }
     }
 }

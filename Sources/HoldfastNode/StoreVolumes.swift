@@ -8,6 +8,8 @@ extension StoreDirectory {
     struct OpenedVolume: Sendable {
         let slot: VolumeSet.Slot
         let report: VolumeOpenReport?
+        /// Why it is not open.
+        let error: VolumeError?
     }
 
     /// Opens every volume that can be opened, side by side; the others get the reason why not.
@@ -50,7 +52,7 @@ extension StoreDirectory {
                 replica: result.0.map { LocalReplica($0, label: label) },
                 problem: result.1.map(Self.problem)
             )
-            return OpenedVolume(slot: slot, report: result.0?.openReport)
+            return OpenedVolume(slot: slot, report: result.0?.openReport, error: result.1)
         }
     }
 
@@ -85,7 +87,7 @@ extension StoreDirectory {
         do throws(DiskError) {
             disk = try PosixDisk(path: path)
         } catch {
-            return VolumeError(.identityMissing, "its directory can't be opened", path: path, cause: error)
+            return .unopened(path, error)
         }
         do throws(VolumeError) {
             let found = try BlobVolume.readIdentity(disk)
@@ -189,22 +191,24 @@ extension StoreDirectory {
             Limits.volumeOpenDeadline,
             "hf-open",
             late: { try? $0.0?.close() },
-            { [expecting] in Self.openBlocking(path, expecting) }
+            { [expecting, isReadOnly] in Self.openBlocking(path, expecting, isReadOnly: isReadOnly) }
         )
         return opened ?? (nil, .noAnswer(from: path, within: Limits.volumeOpenDeadline))
     }
 
-    private static func openBlocking(_ path: String, _ options: VolumeOptions) -> (BlobVolume?, VolumeError?)
-    {
+    private static func openBlocking(
+        _ path: String,
+        _ options: VolumeOptions,
+        isReadOnly: Bool
+    ) -> (BlobVolume?, VolumeError?) {
         let disk: PosixDisk
         do throws(DiskError) {
             disk = try PosixDisk(path: path)
         } catch {
-            return (
-                nil, VolumeError(.identityMissing, "the directory can't be opened", path: path, cause: error)
-            )
+            return (nil, .unopened(path, error))
         }
         do throws(VolumeError) {
+            let disk: any Disk = isReadOnly ? OverlayDisk(disk) : disk
             return (try BlobVolume.open(disk, options: options), nil)
         } catch {
             return (nil, error)

@@ -377,7 +377,7 @@ package struct MirrorAudit: Sendable {
         {
             return (.different, "its ETag is \(entry.etag), not \(md5.hex)")
         }
-        if let head, let sha256 = version.checksums.sha256, head.properties.holdfastSHA256 != sha256 {
+        if let head, let sha256 = version.sha256, head.properties.holdfastSHA256 != sha256 {
             return (.different, "its SHA-256 is another one")
         }
         return nil

@@ -1,6 +1,7 @@
 internal import Catalog
 internal import Logging
 internal import StoreModel
+internal import Synchronization
 
 // What comes back, and what follows from it.
 extension MirrorLoop {
@@ -162,7 +163,13 @@ extension MirrorLoop {
         attempts[task.sequence] = nil
         worker.pending.noteEnded(task)
         lastProgress = worker.clock.monotonicNanoseconds()
-        if holdsKey { window.hold(TaskWindow.Name(task)) } else { window.finish(task) }
+        if holdsKey {
+            let name = TaskWindow.Name(task)
+            window.hold(name)
+            worker.held.withLock { $0[name] = $0[name] ?? task.version }
+        } else {
+            window.finish(task)
+        }
         worker.change { $0.deadCount += 1 }
         worker.logger.error(
             "A task of a mirror was given up.",

@@ -179,8 +179,9 @@ extension MirrorLoop {
         }
         guard !added.isEmpty else { return }
         let writes = added.map { DocumentWrite(space: .outbox, key: $0.pendingRow.key, body: $0.body) }
+        let counted = worker.pending.mark()
         try await worker.store.write(writes + [worker.lease.proof])
-        worker.pending.noteAdded(added)
+        worker.pending.noteAdded(added, since: counted)
     }
 
     /// The versions of the task's key that were there before the mirror and are not in the backend.

@@ -1,6 +1,7 @@
 internal import Catalog
 internal import Logging
 internal import StoreModel
+internal import Synchronization
 
 /// What a worker's loop knows. Used by one task.
 ///
@@ -200,7 +201,12 @@ struct MirrorLoop {
                 row: row,
                 route: route,
                 backend: backend,
-                pace: MirrorPace(row.settings, clock: worker.clock, lease: worker.lease)
+                pace: MirrorPace(
+                    row.settings,
+                    clock: worker.clock,
+                    lease: worker.lease,
+                    yield: worker.yield
+                )
             )
             guard mustAsk else { return true }
             setupGeneration += 1
@@ -286,17 +292,19 @@ struct MirrorLoop {
     private mutating func readHeldKeys() async throws {
         let prefix = MirrorKey.under(MirrorKey.deadPrefix, worker.id)
         let (held, count) = try await worker.store.read { reader in
-            var held: [TaskWindow.Name] = []
+            var held: [TaskWindow.Name: VersionID] = [:]
             var count: UInt64 = 0
             try reader.forEachDocument(.outbox, prefix: prefix) { row in
                 let letter = try DeadLetter(row)
                 count += 1
-                if letter.holdsKey { held.append(TaskWindow.Name(letter.task)) }
+                let name = TaskWindow.Name(letter.task)
+                if letter.holdsKey, held[name] == nil { held[name] = letter.task.version }
                 return true
             }
             return (held, count)
         }
-        for name in held { window.hold(name) }
+        for name in held.keys { window.hold(name) }
+        worker.held.withLock { $0 = held }
         worker.change { $0.deadCount = count }
     }
 
@@ -355,9 +363,10 @@ struct MirrorLoop {
             )
         )
         writes.append(worker.lease.proof)
+        let counted = worker.pending.mark()
         try await worker.store.write(writes)
         backfill = next
-        worker.pending.noteAdded(tasks)
+        worker.pending.noteAdded(tasks, since: counted)
         beforeScan = Scan()
         lastProgress = now
     }

@@ -1,10 +1,17 @@
 package import Catalog
-internal import StoreModel
+package import StoreModel
+internal import Synchronization
 
 // For clients that wait until mirrors have what they have put.
 extension MirrorService {
     /// Whether mirrors have a version, and whether it is worth waiting where they haven't.
-    package func outlook(of version: VersionRow, in names: [String]) async throws -> MirrorOutlook {
+    /// - Parameter isAwaited: a client waits for it now: then the mirrors don't yield to clients. Who only looks waits for
+    ///   nothing.
+    package func outlook(
+        of version: VersionRow,
+        in names: [String],
+        isAwaited: Bool
+    ) async throws -> MirrorOutlook {
         let found = try await directory.store.read { reader in
             try names.map { name -> (name: String, row: MirrorRow?, standing: MirrorStanding) in
                 guard
@@ -24,15 +31,36 @@ extension MirrorService {
                 standing,
                 isThere: row != nil,
                 isPaused: row?.isPaused ?? false,
-                breaker: row.flatMap { worker($0.id)?.state.breaker } ?? .closed
+                breaker: row.flatMap { worker($0.id)?.state.breaker } ?? .closed,
+                heldBy: row.flatMap { worker($0.id)?.held.withLock { $0[TaskWindow.Name(of: version)] } }
             )
             switch one {
             case .there: continue
             case .blocked: return one
-            case .waiting: if outlook == .there { outlook = one }
+            case .waiting:
+                if isAwaited, let row { worker(row.id)?.yield.noteAwaited() }
+                if outlook == .there { outlook = one }
             }
         }
         return outlook
+    }
+
+    /// The first of some mirrors that takes a key with these tags.
+    package func taker(
+        of key: ObjectKey,
+        tags: [NamedValue],
+        in bucket: BucketName,
+        among names: [String]
+    ) async throws -> String? {
+        try await directory.store.read { reader in
+            try names.first { name in
+                let document = try reader.document(.setting, MirrorKey.backendPrefix + Array(name.utf8))
+                guard let row = try document.map({ try MirrorRow($0) }),
+                    let route = try reader.document(.setting, MirrorKey.route(row.id))
+                else { return false }
+                return try MirrorRoute(route).matches(bucket: bucket, key: key, tags: tags)
+            }
+        }
     }
 }
 
@@ -51,12 +79,15 @@ extension MirrorStanding {
 
 extension MirrorOutlook {
     /// A breaker that is half-open is about to know: that is waited for.
+    /// - Parameter held: an older version of the key that was given up, where the backend keeps versions: newer ones are sent
+    ///   after it and not before.
     init(
         _ mirror: String,
         _ standing: MirrorStanding,
         isThere: Bool,
         isPaused: Bool,
-        breaker: CircuitBreaker.State
+        breaker: CircuitBreaker.State,
+        heldBy held: VersionID? = nil
     ) {
         guard isThere else {
             self = .blocked(mirror: mirror, reason: "there is no mirror of that name any more")
@@ -67,13 +98,24 @@ extension MirrorOutlook {
         case .givenUp:
             self = .blocked(
                 mirror: mirror,
-                reason: "it was given up; 'holdfast mirror failures' tells why, 'retry' tries again"
+                reason: "it was given up there; 'holdfast mirror failures \(mirror)' tells why, and "
+                    + "'holdfast mirror retry \(mirror)' has it tried again"
             )
         case .waiting where isPaused:
             self = .blocked(mirror: mirror, reason: "the mirror is paused, and gets it when it is resumed")
         case .waiting where breaker == .open:
             self = .blocked(mirror: mirror, reason: "its backend does not work now, and gets it when it does")
-        case .waiting: self = .waiting(mirror: mirror)
+        case .waiting:
+            guard let held else {
+                self = .waiting(mirror: mirror)
+                return
+            }
+            self = .blocked(
+                mirror: mirror,
+                reason:
+                    "the version \(held) of the key was given up there, and newer ones are sent after it, because "
+                    + "the backend keeps their order; 'holdfast mirror retry \(mirror)' has it tried again"
+            )
         }
     }
 }

@@ -11,9 +11,16 @@ package final class MirrorPace: Sendable {
     private let budgets: Mutex<Budgets>
     private let clock: any StoreClock
     private let lease: MirrorLease
+    private let yield: MirrorYield
 
-    package init(_ settings: MirrorSettings, clock: any StoreClock, lease: MirrorLease) {
+    package init(
+        _ settings: MirrorSettings,
+        clock: any StoreClock,
+        lease: MirrorLease,
+        yield: MirrorYield
+    ) {
         self.lease = lease
+        self.yield = yield
         budgets = Mutex(
             Budgets(
                 requests: RateBudget(perSecond: UInt64(settings.requestsPerSecond)),
@@ -26,12 +33,14 @@ package final class MirrorPace: Sendable {
     func request() async throws {
         let now = clock.monotonicNanoseconds()
         try await rest(budgets.withLock { $0.requests.take(1, at: now) })
+        try await yield.spend(requests: 1)
         try check()
     }
 
     func bytes(_ count: Int) async throws {
         let now = clock.monotonicNanoseconds()
         try await rest(budgets.withLock { $0.bytes.take(Double(count), at: now) })
+        try await yield.spend(bytes: UInt64(count))
         try check()
     }
 

@@ -1,5 +1,6 @@
 package import Catalog
 package import Logging
+package import Replication
 package import StoreModel
 internal import Synchronization
 
@@ -55,25 +56,36 @@ package struct UnusableMirror: Sendable {
 package final class MirrorService: Sendable {
     package let directory: MirrorDirectory
     private let make: MirrorBackendMaker
-    private let limits: MirrorWorkerLimits
+    private let limits: Mutex<MirrorWorkerLimits>
+    private let load: ClientLoad
     private let isAlone: Bool
     private let logger: Logger
     private let workers = Mutex<[MirrorID: MirrorWorker]>([:])
     private let refused = Mutex<[UnusableMirror]>([])
 
-    /// - Parameter isAlone: whether no other process can work on these mirrors: the store is locked.
+    /// - Parameters:
+    ///   - isAlone: whether no other process can work on these mirrors: the store is locked.
+    ///   - load: of the clients to whom mirrors yield.
     package init(
         _ directory: MirrorDirectory,
         make: @escaping MirrorBackendMaker,
         isAlone: Bool,
+        load: ClientLoad = ClientLoad(),
         limits: MirrorWorkerLimits = MirrorWorkerLimits(),
         logger: Logger
     ) {
         self.directory = directory
         self.make = make
-        self.limits = limits
+        self.limits = Mutex(limits)
+        self.load = load
         self.isAlone = isAlone
         self.logger = logger
+    }
+
+    /// What each mirror does beside clients; of those that are worked on already, from their next start on.
+    package var besideClients: WorkBudget.Rates {
+        get { limits.withLock { $0.besideClients } }
+        set { limits.withLock { $0.besideClients = newValue } }
     }
 
     /// A backend of a mirror, for reading.
@@ -117,7 +129,8 @@ package final class MirrorService: Sendable {
     }
 
     private func begin(_ row: MirrorRow) -> MirrorWorker? {
-        workers.withLock { workers in
+        let limits = limits.withLock { $0 }
+        return workers.withLock { workers in
             guard workers[row.id]?.state.activity ?? .stopped == .stopped else { return nil }
             let worker = MirrorWorker(
                 row,
@@ -126,6 +139,7 @@ package final class MirrorService: Sendable {
                 clock: directory.clock,
                 random: directory.random,
                 isAlone: isAlone,
+                load: load,
                 limits: limits,
                 logger: logger
             )

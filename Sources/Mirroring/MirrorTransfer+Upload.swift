@@ -37,7 +37,7 @@ extension MirrorTransfer {
     }
 
     private func check(_ sha256: Digest, of row: VersionRow) throws(StoreError) {
-        guard let known = row.checksums.sha256, known != sha256 else { return }
+        guard let known = row.sha256, known != sha256 else { return }
         throw StoreError(
             .storeDamaged,
             "The bytes of version \(row.id) have the SHA-256 \(sha256), not \(known) as when it was put."
@@ -155,7 +155,7 @@ extension MirrorTransfer {
             }
         }
         let sha256: Digest
-        if let known = row.checksums.sha256 {
+        if let known = row.sha256 {
             sha256 = known
         } else {
             sha256 = try await digest(of: row, partSize)

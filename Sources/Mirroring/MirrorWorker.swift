@@ -1,5 +1,6 @@
 package import Catalog
 package import Logging
+package import Replication
 package import StoreModel
 internal import Synchronization
 
@@ -20,6 +21,8 @@ package struct MirrorWorkerLimits: Sendable {
     package var attemptCountMax = 8
     package var backoff = Backoff()
     package var breaker = CircuitBreaker()
+    /// What is done beside clients.
+    package var besideClients = MirrorYield.standard
     /// Between two looks for new tasks.
     package var pause = Duration.milliseconds(20)
     /// `runUntilIdle` ends when nothing has succeeded for so long.
@@ -41,9 +44,12 @@ package final class MirrorWorker: Sendable {
     let random: any RandomSource
     let limits: MirrorWorkerLimits
     let lease: MirrorLease
+    let yield: MirrorYield
     private let isAlone: Bool
     let logger: Logger
     let pending = PendingCount()
+    /// The versions that were given up and for which newer ones of their keys wait.
+    let held = Mutex<[TaskWindow.Name: VersionID]>([:])
     private let current = Mutex(MirrorWorkerState())
     /// Somebody has put tasks in between, or wants the backend to be asked at once.
     private let nudges = Atomic<UInt64>(0)
@@ -55,6 +61,7 @@ package final class MirrorWorker: Sendable {
         clock: any StoreClock,
         random: any RandomSource,
         isAlone: Bool,
+        load: ClientLoad = ClientLoad(),
         limits: MirrorWorkerLimits = MirrorWorkerLimits(),
         logger: Logger
     ) {
@@ -67,10 +74,16 @@ package final class MirrorWorker: Sendable {
         self.limits = limits
         self.logger = logger
         self.isAlone = isAlone
+        yield = MirrorYield(limits.besideClients, load: load, clock: clock)
         lease = MirrorLease(id: row.id, holder: UniqueID.random(from: random), isAlone: isAlone)
     }
 
-    package var state: MirrorWorkerState { current.withLock { $0 } }
+    package var state: MirrorWorkerState {
+        var state = current.withLock { $0 }
+        state.isYielding = state.runningCount > 0 && yield.isYielding
+        state.yieldedNanoseconds = yield.waitedNanoseconds
+        return state
+    }
     func change(_ body: (inout MirrorWorkerState) -> Void) { current.withLock { body(&$0) } }
 
     /// Tasks are read again from the first one, and the backend is asked again.

@@ -17,6 +17,9 @@ package struct MirrorWorkerState: Sendable {
     /// nil: nobody has asked it yet.
     package var keepsVersions: Bool?
     package var runningCount = 0
+    /// It goes slowly now, for clients; and how long it has waited for them, in nanoseconds of all its requests.
+    package var isYielding = false
+    package var yieldedNanoseconds: UInt64 = 0
     /// Tasks in memory; the others stand in the outbox.
     package var taskCount = 0
     /// Of tasks.

@@ -67,11 +67,22 @@ final class PendingCount: Sendable {
         }
     }
 
+    /// How far was counted, before tasks are put in between.
+    struct Mark: Sendable {
+        fileprivate let era: UInt64
+        fileprivate let countedBelow: UInt64
+    }
+
+    func mark() -> Mark { state.withLock { Mark(era: $0.era, countedBelow: $0.countedBelow) } }
+
     /// Tasks were put in between by the worker.
-    func noteAdded(_ tasks: [MirrorTask]) {
+    /// - Parameter mark: from before they were written.
+    func noteAdded(_ tasks: [MirrorTask], since mark: Mark) {
         state.withLock { state in
-            guard !state.isCounting else {
-                // Nobody knows whether the page has them.
+            let certain = state.era == mark.era ? mark.countedBelow : 0
+            let isDoubtful = tasks.contains { $0.sequence >= certain && $0.sequence < state.countedBelow }
+            guard !state.isCounting, !isDoubtful else {
+                // Nobody knows whether a page had them.
                 return state.startAnew()
             }
             for task in tasks where task.sequence < state.countedBelow { state.count(task) }

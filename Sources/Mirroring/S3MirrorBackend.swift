@@ -108,7 +108,7 @@ package struct S3MirrorBackend: MirrorBackend {
     package func startUpload(_ key: String, _ properties: MirrorProperties) async throws -> String {
         let name = try name(key)
         return try await call {
-            try await client.createUpload(bucket, name, options: options(properties))
+            try await client.createUpload(bucket, name, options: options(properties)).uploadID
         }
     }
 

@@ -24,6 +24,11 @@ package struct TaskWindow: Sendable {
             bucket = task.bucket
             key = task.key
         }
+
+        package init(of version: VersionRow) {
+            bucket = version.bucket
+            key = version.key
+        }
     }
 
     private struct Lane {

@@ -28,11 +28,6 @@ package final class SharedAllowance: Sendable {
     func give() { free.wrappingAdd(1, ordering: .acquiringAndReleasing) }
 }
 
-/// Pieces of an object, one after the other.
-protocol ChunkFeed: AnyObject {
-    func next() async throws -> [UInt8]?
-}
-
 /// Reads chunks ahead of the one who takes them.
 ///
 /// The reads run between two calls of `next()`, while the taker sends or writes what it got, so they are tasks of
@@ -42,6 +37,7 @@ protocol ChunkFeed: AnyObject {
 /// 1. Pieces come in order, each a chunk or, of a long one, a part of it that ends where a block of checksums does.
 /// 2. At most `countMax` pieces are in memory: those that are read ahead and the one that the taker has. Each that is
 ///    read ahead beyond the first needs a share of the allowance.
+/// 3. What the system has in memory is read by the taker itself, to where it wants it; nothing is read ahead then.
 final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
     /// A stretch to be read, and where its chunk begins in the object.
     private struct Piece: Sendable {
@@ -61,6 +57,10 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
     /// What is left of the chunk that the cursor gave last.
     private var rest: Piece?
     private var ahead: [Ahead] = []
+
+    /// Bytes that were taken since others got their turn, and after how many they do.
+    private var takenInARow = 0
+    private static var turn: Int { 1 << 20 }
 
     private let rescue: (any LostChunkSource)?
     /// Where the next slice of the cursor starts in the object.
@@ -89,42 +89,84 @@ final class ChunkPrefetch<Storage: ReplicatedStorage>: ChunkFeed {
         }
     }
 
-    func next() async throws -> [UInt8]? {
+    func next(into room: any PieceRoom) async throws -> ObjectPiece? {
+        let piece = try await nextPieceOfBytes(room)
+        takenInARow += piece?.count ?? 0
+        if takenInARow >= Self.turn {
+            // Where nothing waits, neither for a disk nor for a client, others on the same thread would for all of an object.
+            takenInARow = 0
+            await Task.yield()
+        }
+        return piece
+    }
+
+    private func nextPieceOfBytes(_ room: any PieceRoom) async throws -> ObjectPiece? {
         if ahead.isEmpty {
+            if let count = try await nextInMemory(room) { return .placed(count) }
             guard let piece = try await nextPiece() else { return nil }
             // The last chunk, or the only one: nothing comes after it that could be read meanwhile.
             if isAtEnd {
-                return try await readOrRescue(piece.slice, at: piece.chunkStart, from: storage, rescue)
+                return .bytes(
+                    try await readOrRescue(piece.slice, at: piece.chunkStart, from: storage, rescue)
+                )
             }
             start(piece, hasShare: false)
         }
         try await fill()
         let first = ahead.removeFirst()
         if first.hasShare { shared.give() }
-        return try await withTaskCancellationHandler {
-            try await first.task.value
-        } onCancel: {
-            first.task.cancel()
-        }
+        return .bytes(
+            try await withTaskCancellationHandler {
+                try await first.task.value
+            } onCancel: {
+                first.task.cancel()
+            }
+        )
     }
 
     private var isAtEnd: Bool { rest == nil && cursor.isAtEnd }
 
-    private func nextPiece() async throws -> Piece? {
-        var piece = rest
-        rest = nil
-        if piece == nil, let slice = try await cursor.next() {
-            // Where a chunk starts counts for a rescue only.
-            piece = Piece(
-                slice: slice,
-                chunkStart: rescue == nil ? 0 : offset - UInt64(slice.range.lowerBound)
-            )
-            offset += UInt64(slice.range.count)
+    /// The next piece when nobody has to wait for it: nothing is gained by reading ahead then, and what is read, checked and
+    /// sent in one go costs half.
+    private func nextInMemory(_ room: any PieceRoom) async throws -> Int? {
+        try Task.checkCancellation()
+        if rest == nil { rest = try await nextSlice() }
+        guard let whole = rest else { return nil }
+        let piece = takePiece(of: whole)
+        let (chunk, range) = (piece.slice.chunk, piece.slice.range)
+        let isPlaced = room.place(range.count) { [storage] target in
+            storage.readInMemory(chunk.digest, length: Int(chunk.length), range: range, into: target)
         }
-        guard let piece else { return nil }
-        let slice = piece.slice
+        guard isPlaced else {
+            rest = whole
+            return nil
+        }
+        return range.count
+    }
+
+    private func nextPiece() async throws -> Piece? {
+        if rest == nil { rest = try await nextSlice() }
+        return rest.map { takePiece(of: $0) }
+    }
+
+    /// All that is wanted of the next chunk.
+    private func nextSlice() async throws -> Piece? {
+        guard let slice = try await cursor.next() else { return nil }
+        defer { offset += UInt64(slice.range.count) }
+        // Where a chunk starts counts for a rescue only.
+        return Piece(
+            slice: slice,
+            chunkStart: rescue == nil ? 0 : offset - UInt64(slice.range.lowerBound)
+        )
+    }
+
+    /// Cuts a piece off; what it leaves is `rest`.
+    private func takePiece(of piece: Piece) -> Piece {
+        let (slice, sizeMax) = (piece.slice, Limits.readPieceSizeMax)
+        rest = nil
         // Counted from the chunk's start: no block is read for two pieces.
-        let end = (slice.range.lowerBound / Limits.readPieceSizeMax + 1) * Limits.readPieceSizeMax
+        guard sizeMax < slice.range.count else { return piece }
+        let end = (slice.range.lowerBound / sizeMax + 1) * sizeMax
         guard end < slice.range.upperBound else { return piece }
         func part(_ range: Range<Int>) -> Piece {
             Piece(slice: ChunkSlice(chunk: slice.chunk, range: range), chunkStart: piece.chunkStart)

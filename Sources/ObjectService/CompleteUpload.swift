@@ -40,6 +40,12 @@ extension ObjectStore {
         // A part may be put anew, or the upload be ended by someone else, while this one goes on with what it has listed.
         let hold = storage.hold()
         defer { withExtendedLifetime(hold) {} }
+        if let policy = request.acknowledgement,
+            try upload.attributes.encryption.map({ try ObjectEncryption(stored: $0) })?.sort == .clientKey
+        {
+            // Begun before the bucket waited for a mirror.
+            try await refuseClientKey(policy, request.upload.bucket, request.upload.key, upload.tags)
+        }
         let parts = try await listedParts(request, upload)
         hold?.attach(parts.map(\.payload.manifest))
         let size = try checkSizes(of: parts, expected: request.size)
@@ -66,7 +72,20 @@ extension ObjectStore {
             ),
             manifest: manifest
         )
-        let ending = upload.removal(expecting: .equals(upload.body))
+        var documents = upload.removal(expecting: .equals(upload.body))
+        if attributes.encryption == nil {
+            if case .inline(let chunks) = manifest, chunks.count == 1 {
+                attributes.wholeSHA256 = chunks[0].digest
+            } else {
+                // Found in the background (`WholeDigests`): the parts came in any order.
+                let task = DigestTask(
+                    operation: upload.id.operation,
+                    bucket: upload.bucket,
+                    key: request.upload.key
+                )
+                documents.append(task.write)
+            }
+        }
         let command = PutCommand(
             bucket: request.upload.bucket,
             key: request.upload.key,
@@ -75,8 +94,14 @@ extension ObjectStore {
             tags: upload.tags,
             attributes: attributes,
             conditions: request.conditions,
-            documents: ending + removals(of: try await firstParts(of: upload))
+            documents: documents + removals(of: try await firstParts(of: upload))
         )
+        let known = try await versionToWaitFor(
+            command,
+            of: upload.id.operation,
+            request.acknowledgement
+        )
+        if let known { return known }
         let row = try await commit(
             .putObject(command),
             operation: upload.id.operation,

@@ -26,6 +26,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     private let shared: SharedAllowance
     private let rescue: (any ContentRescue)?
     private var frames: ChunkPrefetch<Storage>?
+    private let framesRoom = ArrayRoom()
     private var stretches: ArraySlice<Stretch> = []
     private var cipher: SegmentCipher?
     private var nextFrame: UInt64 = 0
@@ -51,10 +52,11 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
         self.shared = shared
     }
 
-    func next() async throws -> [UInt8]? {
+    func next(into room: any PieceRoom) async throws -> ObjectPiece? {
         if frames == nil { try await begin() }
         if rest == 0, try await !enterStretch() { return nil }
-        guard let frames, let stored = try await frames.next(), let stretch = stretches.first else {
+        guard let frames, let stored = try await framesRoom.next(of: frames), let stretch = stretches.first
+        else {
             throw damaged("its frames end early")
         }
         var cipher = cipher
@@ -69,7 +71,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
                 firstFrame: nextFrame,
                 frameCount: stretch.layout.frameCount
             )
-            return take(plaintext, stored)
+            return .bytes(take(plaintext, stored))
         } catch {
             throw damaged(error.message)
         }
@@ -92,7 +94,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     // MARK: Segments
 
     private func begin() async throws {
-        let segments = try await storedSegments()
+        let segments = try await version.storedSegments(from: storage)
         stretches = stretches(of: range, in: segments)[...]
         var (lower, upper) = (UInt64(0), UInt64(0))
         if let first = stretches.first, let last = stretches.last {
@@ -170,38 +172,5 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
         }
     }
 
-    private func storedSegments() async throws -> [StoredSegment] {
-        var segments: [StoredSegment] = []
-        var (start, storedStart) = (UInt64(0), UInt64(0))
-        for layout in try await self.segments() {
-            segments.append(StoredSegment(layout: layout, start: start, storedStart: storedStart))
-            start += layout.size
-            storedStart += layout.storedSize
-        }
-        guard start == version.size, storedStart == version.storedSize else {
-            throw damaged("its segments have \(start) bytes, \(storedStart) stored")
-        }
-        return segments
-    }
-
-    private func segments() async throws -> [SegmentLayout] {
-        guard try version.encryption?.isInParts == true else {
-            guard version.size <= Limits.objectSizeMax else { throw damaged("it is too large") }
-            return [SegmentLayout(partNumber: 0, size: version.size)]
-        }
-        guard let parts = try await version.loadParts(from: storage) else { throw damaged("it has no parts") }
-        return try parts.map { part in
-            guard part.number > 0, part.size <= Limits.objectSizeMax else {
-                throw damaged("a part is too large")
-            }
-            return SegmentLayout(partNumber: part.number, size: part.size)
-        }
-    }
-
-    private func damaged(_ what: String) -> StoreError {
-        StoreError(
-            .storeDamaged,
-            "The encrypted version \(version.id) of \(quoted(version.key.bytes)) can't be opened: \(what)."
-        )
-    }
+    private func damaged(_ what: String) -> StoreError { version.unopenable(what) }
 }

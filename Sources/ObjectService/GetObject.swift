@@ -41,19 +41,22 @@ extension ObjectStore {
     }
 
     /// Opens a version whose row is at hand, for a further range of it for example.
+    /// - Parameter isLeft: whether nobody waits for the bytes any more: asked while something long is done for them.
     package func read(
         _ version: VersionRow,
         range: RequestedRange = .whole,
-        clientKey: EncryptionKey? = nil
+        clientKey: EncryptionKey? = nil,
+        isLeft: @escaping @Sendable () -> Bool = { false }
     ) throws -> ObjectReader {
-        try read(version, range, clientKey, storage.hold())
+        try read(version, range, clientKey, storage.hold(), isLeft)
     }
 
     private func read(
         _ version: VersionRow,
         _ range: RequestedRange,
         _ clientKey: EncryptionKey?,
-        _ hold: (any StorageHold)?
+        _ hold: (any StorageHold)?,
+        _ isLeft: @escaping @Sendable () -> Bool = { false }
     ) throws -> ObjectReader {
         precondition(!version.isDeleteMarker, "A delete marker has no bytes.")
         hold?.attach([version.manifest])
@@ -61,7 +64,7 @@ extension ObjectStore {
         let dataKey = try dataKey(of: version, clientKey: clientKey)
         return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage), hold) {
             [self] delivered in
-            guard try await restoreManifest(of: version) else { return nil }
+            guard try await restoreManifest(of: version, isLeft: isLeft) else { return nil }
             let rest = try ByteRange(
                 offset: resolved.offset + delivered,
                 length: resolved.length - delivered,
@@ -107,6 +110,7 @@ package final class ObjectReader {
     package let version: VersionRow
     package let range: ByteRange
     private var feed: any ChunkFeed
+    private lazy var arrays = ArrayRoom()
     /// What goes on after so many bytes, where it could be put right why no replica has the rest; asked once.
     private var mend: ((UInt64) async throws -> (any ChunkFeed)?)?
     /// Bytes that were handed out.
@@ -131,9 +135,19 @@ package final class ObjectReader {
 
     /// - Returns: the next piece, at most one chunk; nil when the whole range was delivered.
     package func next() async throws -> [UInt8]? {
+        let room = arrays
+        switch try await next(into: room) {
+        case .bytes(let bytes): return bytes
+        case .placed: return room.take()
+        case nil: return nil
+        }
+    }
+
+    /// The same; what can be had without waiting is put into the room.
+    package func next(into room: any PieceRoom) async throws -> ObjectPiece? {
         if let failure { throw failure }
         do {
-            guard let piece = try await nextPiece() else {
+            guard let piece = try await nextPiece(room) else {
                 guard deliveredCount == range.length else {
                     throw StoreError(
                         .internalFault,
@@ -150,15 +164,15 @@ package final class ObjectReader {
         }
     }
 
-    private func nextPiece() async throws -> [UInt8]? {
+    private func nextPiece(_ room: any PieceRoom) async throws -> ObjectPiece? {
         do {
-            return try await feed.next()
+            return try await feed.next(into: room)
         } catch let error as StoreError where error.code == .dataUnavailable {
             guard let mend else { throw error }
             self.mend = nil
             guard let mended = try await mend(deliveredCount) else { throw error }
             feed = mended
-            return try await feed.next()
+            return try await feed.next(into: room)
         }
     }
 }

@@ -249,6 +249,8 @@ package struct CompleteRequest: Sendable {
     package var size: UInt64?
     /// The checksum that the client expects of the object.
     package var checksum: ObjectChecksum?
+    /// The mirrors that the caller waits for afterwards: an upload that is repeated gives the version that it made.
+    package var acknowledgement: MirrorAcknowledgement?
 
     package init(
         upload: UploadAddress,

@@ -17,8 +17,13 @@ package final class ObjectStore: Sendable {
     let uploadPermits: ChunkPermits
     let readAhead: SharedAllowance
     let mirrorRoutes = MirrorRoutes()
+    let badCopies = DocumentCache<Set<BadCopy>>(.finding)
+    let digestTasks = DocumentCache<UInt64>(.job)
     /// Who makes a lost manifest anew for a read: one at a time, as each fetches a whole object.
     let manifestTurns = ChunkPermits(count: 1)
+    /// Who compares what is sealed: one at a time, as each reads two whole objects.
+    let comparisonTurns = ChunkPermits(count: 1)
+    let repeats = KnownRepeats()
     private let rescueSource = Mutex<(any ContentRescue)?>(nil)
     private let watch = Mutex<(any MirrorWatch)?>(nil)
 
@@ -44,14 +49,31 @@ package final class ObjectStore: Sendable {
         set { rescueSource.withLock { $0 = newValue } }
     }
 
-    func restoreManifest(of version: VersionRow) async throws -> Bool {
-        try await LostPayloads(self).restoreManifest(of: version, taking: manifestTurns)
+    /// For somebody who reads a version: makes its manifest anew, if that is what is lost and a mirror has the version. All
+    /// of its content is fetched for that, so it ends when the reader is cancelled or has left.
+    /// - Returns: whether the manifest is whole, and wasn't.
+    func restoreManifest(of version: VersionRow, isLeft: @escaping @Sendable () -> Bool) async throws -> Bool
+    {
+        try await withThrowingTaskGroup(of: Bool?.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { [self] in
+                try await LostPayloads(self).restoreManifest(of: version, taking: manifestTurns)
+            }
+            group.addTask { [clock] in
+                while !isLeft() { try await clock.sleep(for: .milliseconds(200)) }
+                return nil
+            }
+            guard let first = try await group.next(), let isRestored = first else {
+                throw CancellationError()
+            }
+            return isRestored
+        }
     }
 
     /// Who knows whether mirrors have a version; nil: nobody.
     package var mirrorWatch: (any MirrorWatch)? {
-        get { watch.withLock { $0 } }
-        set { watch.withLock { $0 = newValue } }
+        @inline(never) get { watch.withLock { $0 } }
+        @inline(never) set { watch.withLock { $0 = newValue } }
     }
 
     package func status() async throws -> StorageStatus { try await storage.status() }

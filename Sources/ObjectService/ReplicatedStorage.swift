@@ -29,6 +29,16 @@ package protocol ReplicatedStorage: Sendable {
     /// - Throws: `.dataUnavailable` when no replica has good bytes.
     func read(_ digest: Digest, length: Int, range: Range<Int>) async throws -> [UInt8]
 
+    /// The same without waiting, if it can be had from memory at once, to where it is wanted.
+    /// - Parameter target: has the length of the range.
+    /// - Returns: false otherwise: then `target` holds nothing of use.
+    func readInMemory(
+        _ digest: Digest,
+        length: Int,
+        range: Range<Int>,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool
+
     /// A view that has everything that was committed before the call.
     func currentCatalog() async throws -> any CatalogReader
 
@@ -122,15 +132,25 @@ package struct ReplicaState: Hashable, Sendable {
     package let volume: VolumeID
     /// What a person calls the volume: a path.
     package let label: String
+    /// What found a copy good.
+    package enum Verifier: String, Hashable, Sendable {
+        /// A read in this process.
+        case read
+        case scrub, verify
+    }
+
     package let condition: Condition
-    /// When these bytes were last read and found good; nil: not since the store was opened.
-    package let verifiedAt: Timestamp?
+    /// When these bytes were last read and found good, at the earliest; nil: nothing is known of that. Replication tells what it
+    /// has seen since the store was opened, `stat` adds what is kept.
+    package var verifiedAt: Timestamp?
+    package var verifiedBy: Verifier?
 
     package init(volume: VolumeID, label: String, condition: Condition, verifiedAt: Timestamp?) {
         self.volume = volume
         self.label = label
         self.condition = condition
         self.verifiedAt = verifiedAt
+        verifiedBy = verifiedAt == nil ? nil : .read
     }
 }
 

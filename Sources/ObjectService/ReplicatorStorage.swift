@@ -19,6 +19,17 @@ extension Replicator: ReplicatedStorage {
         try await clientLoad.run { try await read(digest, range: range) }
     }
 
+    package func readInMemory(
+        _ digest: Digest,
+        length: Int,
+        range: Range<Int>,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        guard readCached(digest, length: length, range: range, into: target) else { return false }
+        clientLoad.note()
+        return true
+    }
+
     package func replicaStates(of digests: [Digest], check: ReplicaCheck) async throws -> [[ReplicaState]] {
         let closeness: CopyCheck =
             switch check {
@@ -76,7 +87,7 @@ extension Replicator: ReplicatedStorage {
             committed: status.position,
             repairsPending: status.repairs.waiting,
             canRead: usable > 0,
-            canWrite: status.obstacle == nil
+            canWrite: status.obstacle == nil && !isReadOnly
                 && status.volumes.count { $0.problem == nil && !$0.isFull } >= status.quorum.writeQuorum,
             snapshot: CatalogSnapshotStatus(
                 takenAt: snapshot.takenAt,

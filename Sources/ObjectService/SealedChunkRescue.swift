@@ -17,6 +17,14 @@ struct SealedChunkRescue<Storage: ReplicatedStorage>: LostChunkSource {
 
     /// - Parameter start: where the chunk begins in what is stored.
     func chunk(_ chunk: ChunkReference, at start: UInt64) async -> [UInt8]? {
+        guard let found = await sealed(chunk, at: start) else { return nil }
+        // What can't be repaired now is found again by the next read.
+        _ = try? await storage.write(chunk.digest, bytes: found.bytes, waitsForCommit: false)
+        return found.bytes
+    }
+
+    /// The chunk's bytes, for whoever writes them.
+    func sealed(_ chunk: ChunkReference, at start: UInt64) async -> RescuedBytes? {
         guard let segment = segments.last(where: { $0.storedStart <= start }),
             let place = SealedPlace(of: chunk, at: start - segment.storedStart, in: segment.layout),
             let range = try? ByteRange(
@@ -32,10 +40,10 @@ struct SealedChunkRescue<Storage: ReplicatedStorage>: LostChunkSource {
             ) == chunk.digest
         }
         guard let found else { return nil }
-        let sealed = cipher.seal(found.bytes, firstFrame: place.firstFrame, isEnd: place.isEnd)
-        // What can't be repaired now is found again by the next read.
-        _ = try? await storage.write(chunk.digest, bytes: sealed, waitsForCommit: false)
-        return sealed
+        return RescuedBytes(
+            bytes: cipher.seal(found.bytes, firstFrame: place.firstFrame, isEnd: place.isEnd),
+            mirror: found.mirror
+        )
     }
 
     private func cipher(of segment: StoredSegment) async throws -> SegmentCipher {
@@ -63,6 +71,44 @@ struct StoredSegment: Sendable {
     let layout: SegmentLayout
     let start: UInt64
     let storedStart: UInt64
+}
+
+extension VersionRow {
+    /// The segments of an encrypted version, in order.
+    func storedSegments<Storage: ReplicatedStorage>(from storage: Storage) async throws -> [StoredSegment] {
+        var segments: [StoredSegment] = []
+        var (start, storedStart) = (UInt64(0), UInt64(0))
+        for layout in try await layouts(from: storage) {
+            segments.append(StoredSegment(layout: layout, start: start, storedStart: storedStart))
+            start += layout.size
+            storedStart += layout.storedSize
+        }
+        guard start == size, storedStart == storedSize else {
+            throw unopenable("its segments have \(start) bytes, \(storedStart) stored")
+        }
+        return segments
+    }
+
+    private func layouts<Storage: ReplicatedStorage>(from storage: Storage) async throws -> [SegmentLayout] {
+        guard try encryption?.isInParts == true else {
+            guard size <= Limits.objectSizeMax else { throw unopenable("it is too large") }
+            return [SegmentLayout(partNumber: 0, size: size)]
+        }
+        guard let parts = try await loadParts(from: storage) else { throw unopenable("it has no parts") }
+        return try parts.map { part in
+            guard part.number > 0, part.size <= Limits.objectSizeMax else {
+                throw unopenable("a part is too large")
+            }
+            return SegmentLayout(partNumber: part.number, size: part.size)
+        }
+    }
+
+    func unopenable(_ what: String) -> StoreError {
+        StoreError(
+            .storeDamaged,
+            "The encrypted version \(id) of \(quoted(key.bytes)) can't be opened: \(what)."
+        )
+    }
 }
 
 /// What a chunk of a segment holds.

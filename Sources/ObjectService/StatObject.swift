@@ -31,17 +31,19 @@ extension ObjectStore {
         check: ReplicaCheck = .presence
     ) async throws -> ObjectStatistics {
         let version = try await readableVersion(address)
-        return try await stat(version, chunkLimit, check, storage)
+        return try await stat(version, in: address.bucket, chunkLimit, check, storage)
     }
 
     private func stat<Storage: ReplicatedStorage>(
         _ version: VersionRow,
+        in bucket: BucketName,
         _ chunkLimit: Int,
         _ check: ReplicaCheck,
         _ storage: Storage
     ) async throws -> ObjectStatistics {
         var listed: [ObjectStatistics.Chunk] = []
         var (count, badCount, uniqueBytes): (UInt64, UInt64, UInt64) = (0, 0, 0)
+        let history = try await verificationHistory()
         var seen = SeenDigests(countMax: SeenDigests.countMaxStandard)
         var batch: [ChunkReference] = []
         // A list of its parts that stands outside the row belongs to the version like its bytes.
@@ -62,7 +64,8 @@ extension ObjectStore {
                     badCount += UInt64(replicas.count { $0.condition != .present })
                     if seen.insert(chunk.digest) { uniqueBytes += UInt64(chunk.length) }
                     guard listed.count < chunkLimit else { continue }
-                    listed.append(.init(digest: chunk.digest, length: chunk.length, replicas: replicas))
+                    let refined = replicas.map { history.refined($0, of: chunk.digest, version, in: bucket) }
+                    listed.append(.init(digest: chunk.digest, length: chunk.length, replicas: refined))
                 }
                 batch.removeAll(keepingCapacity: true)
                 if slice == nil { break }

@@ -34,6 +34,9 @@ package final class ChunkPermits: Sendable {
         }
     }
 
+    /// Takes a permit if there is one now.
+    func acquireNow() -> Bool { state.withLock { Self.take(&$0) } }
+
     package func release() {
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
             guard state.served < state.waiters.count else {

@@ -29,6 +29,7 @@ extension ObjectStore {
         } else {
             buckets = try await self.buckets()
         }
+        let startedAt = clock.now()
         var run = VerifyRun(storage: storage, repair: repair, rescue: rescue)
         for bucket in buckets {
             run.report.bucketCount += 1
@@ -42,12 +43,27 @@ extension ObjectStore {
                 for listed in page.versions {
                     try Task.checkCancellation()
                     try await run.verify(listed.row, in: bucket.name, progress)
+                    if repair, listed.row.mayFindSHA256 {
+                        let digest = try? await findSHA256(of: listed.row, in: bucket.name)
+                        if digest != nil { run.report.digestCount += 1 }
+                    }
                 }
                 marker = page.next
             } while marker != nil
             try await verifyParts(of: bucket, scope, &run, progress)
         }
         progress(run.report)
+        let good = run.report.seenVolumes.subtracting(run.report.badVolumes)
+        if run.report.isWhole, !good.isEmpty {
+            let record = VerificationRecord(
+                scope: scope,
+                startedAt: startedAt,
+                endedAt: clock.now(),
+                volumes: good
+            )
+            // What was found is true, whether or not it can be written down.
+            try? await keep(record)
+        }
         return run.report
     }
 
@@ -231,6 +247,7 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         for (payload, replicas) in zip(payloads, states) {
             report.payloadCount += 1
             report.payloadBytes += payload.length
+            report.seenVolumes.formUnion(replicas.map(\.volume))
             let wrong = replicas.filter { $0.condition != .present }
             report.goodReplicaCount += UInt64(replicas.count - wrong.count)
             precondition(!replicas.isEmpty, "Every payload has a place on at least one volume.")
@@ -262,6 +279,7 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
             if case .unreachable(let why) = state.condition, outcome == .repaired {
                 outcome = .repairFailed(why)
             }
+            if outcome != .repaired { report.badVolumes.insert(state.volume) }
             await note(.replica(state, of: digest), outcome, &version)
         }
         if bad.outcome == .lost { version.isLost = true }
@@ -275,6 +293,7 @@ private struct VerifyRun<Storage: ReplicatedStorage> {
         report.findingCount += 1
         if outcome == .repaired { report.repairedCount += 1 }
         if outcome == .lost { version.isLost = true }
+        if outcome != .repaired, case .manifest = kind { report.isWhole = false }
         if outcome != .repaired, case .replica(let state, _) = kind, case .unreachable = state.condition {
             report.unreachableCount += 1
         }

@@ -72,6 +72,14 @@ package struct VerifyReport: Sendable {
     /// Versions of which some byte is on no replica.
     package internal(set) var lostVersionCount: UInt64 = 0
 
+    /// Objects that came in parts and whose SHA-256 was found and noted.
+    package internal(set) var digestCount: UInt64 = 0
+    /// Volumes on which copies were looked at, and those of them on which every copy in scope is good now.
+    package internal(set) var seenVolumes: Set<VolumeID> = []
+    package internal(set) var badVolumes: Set<VolumeID> = []
+    /// Every manifest could be followed to its end.
+    package internal(set) var isWhole = true
+
     /// Every copy of everything is good now.
     package var isHealthy: Bool { findingCount == repairedCount }
 

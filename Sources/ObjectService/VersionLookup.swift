@@ -53,7 +53,7 @@ extension StoreError {
 extension VersionAddress {
     /// What the catalog found under this address, if it can be read.
     fileprivate func readable(_ found: VersionRow?) throws(StoreError) -> VersionRow {
-        let name = "\(quoted(key.bytes)) in \(bucket)"
+        var name: String { "\(quoted(key.bytes)) in \(bucket)" }
         guard let row = found else {
             switch selector {
             case .newest: throw StoreError(.noSuchKey, "There is no object \(name).")

@@ -86,14 +86,22 @@ extension CommitLogMachine {
     /// What counts: a volume that is up, has promised this epoch and would vote at a start. A copy on a
     /// volume that does not vote yet could not be found without the others.
     func durableSequence(of id: VolumeID) -> UInt64 {
-        guard let index = index(of: id), volumes[index].isUp else { return 0 }
-        let volume = volumes[index]
-        if weaknesses.contains(.trustsDamaged) { return volume.durable ?? 0 }
+        guard let index = index(of: id), counts(volumes[index]) else { return 0 }
+        return volumes[index].durable ?? 0
+    }
+
+    private func counts(_ volume: Volume) -> Bool {
+        guard volume.isUp else { return false }
+        if weaknesses.contains(.trustsDamaged) { return true }
         guard volume.fault == nil, volume.mark == nil, place(of: volume) >= volume.record.votesFrom else {
-            return 0
+            return false
         }
-        guard volume.record.promise >= epoch || weaknesses.contains(.noPromise) else { return 0 }
-        return volume.durable ?? 0
+        return volume.record.promise >= epoch || weaknesses.contains(.noPromise)
+    }
+
+    /// Whether volumes that pass are enough to commit what they have: those whose copies count, in every membership in force.
+    func isQuorumCounting(_ passes: (VolumeID) -> Bool) -> Bool {
+        isQuorum(volumes.filter { counts($0) && passes($0.id) }.map(\.id))
     }
 
     // MARK: Memberships

@@ -90,7 +90,10 @@ extension CommitLogMachine {
         guard let source = source(for: volumes[index], durable: durable) else {
             return resetIfPossible(index)
         }
-        guard let through = source.durable, let epoch = chain.epoch(of: durable) else { return }
+        guard let reached = source.durable, let epoch = chain.epoch(of: durable) else { return }
+        // What is not committed yet comes with its payloads, by appends: what is kept for those begins no later.
+        let settled = isReady ? min(reached, commitIndex) : reached
+        let through = settled > durable ? settled : reached
         volumes[index].operation = .copy(from: source.id, through: through)
         actions.append(
             .copyBatches(
@@ -165,6 +168,14 @@ extension CommitLogMachine {
         guard let index = index(of: id) else { return nil }
         if weaknesses.contains(.takesZombies) { return index }
         return volumes[index].isUp && volumes[index].incarnation == incarnation ? index : nil
+    }
+
+    /// Whether what was asked of a volume in this life of its is still wanted.
+    func isCurrent(_ id: VolumeID, _ incarnation: UInt64) -> Bool { current(id, incarnation) != nil }
+
+    /// Whether the volume lives again since: what was asked of that life of its is asked anew, and answered by this one.
+    func isSuperseded(_ id: VolumeID, _ incarnation: UInt64) -> Bool {
+        index(of: id).map { volumes[$0].isUp && volumes[$0].incarnation != incarnation } ?? false
     }
 
     mutating func noteRecordWritten(_ id: VolumeID, _ incarnation: UInt64) {

@@ -66,9 +66,9 @@ package struct CommitLogMachine: Sendable {
     package static let uncommittedCountMax = 8
     /// Appends in flight to one volume.
     package static let appendsInFlightMax = 8
-    /// Batches that the driver keeps for volumes that lag; a volume further behind is served by copies from a
-    /// peer.
-    package static let retainedCountMax = 64
+    /// Batches that the driver keeps for volumes that lag, a tenth of a second's worth under load; a volume further
+    /// behind is served by copies from a peer.
+    package static let retainedCountMax = 128
 
     package enum Action: Hashable, Sendable {
         /// Write the record durably to the volume's identity, then call `recordWritten`.

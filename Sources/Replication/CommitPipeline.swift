@@ -50,6 +50,8 @@ final class CommitPipeline: Sendable {
         var membership: LogMembership?
         /// Volumes that lack something the mutations refer to.
         var incomplete = VolumeMask()
+        /// When that was looked at.
+        var knownAt = LossMoment.now
     }
 
     struct Waiter: Sendable {
@@ -64,13 +66,9 @@ final class CommitPipeline: Sendable {
         let requestCount: Int
         /// The last decision in it; 0 when it has none.
         let lastDecision: UInt64
-        /// Small payloads by the volumes that get them, until the batch is committed.
-        var payloads: [(targets: VolumeMask, record: PayloadRecord)]
         let hasPayloads: Bool
         /// Volumes that have all of those payloads once they have the batch.
         let payloadHolders: VolumeMask
-        /// Volumes that lack something the batch refers to.
-        var incomplete: VolumeMask
         var acknowledged = VolumeMask()
         var outstanding = VolumeMask()
         var isCommitted = false
@@ -91,8 +89,7 @@ final class CommitPipeline: Sendable {
         var systemWaiting: [SystemRequest] = []
         /// Batches whose callers were not all answered yet, by sequence, in order.
         var batches: [Batch] = []
-        /// Batches that the machine may still ask for, oldest first.
-        var retained: [CommitBatch] = []
+        var retained = RetainedBatches()
         var committedSequence: UInt64 = 0
         var appliedSequence: UInt64 = 0
         var toApply: [(batch: AppliedBatch, lastDecision: UInt64)] = []
@@ -107,12 +104,26 @@ final class CommitPipeline: Sendable {
         var actionsInFlight = 0
         /// For each volume the batches that are on their way to it together with all they refer to.
         var onTheirWay: [[UInt64]]
+        /// For each volume the appends that wait until a batch is committed, in the order of the log.
+        var held: [[HeldAppend]]
+        var heldCount = 0
         var batchSizes = BatchSizes()
         /// Requests under way when batches were built of late: rises at once, falls slowly.
         var recentRequestCount = 0
         /// What is to be done outside the lock, in the order in which it was decided.
         var outbox: [Work] = []
         var isDraining = false
+
+        /// Where a batch stands in `batches`; nil once its callers are answered.
+        func place(of position: LogPosition) -> Int? {
+            batches.lastIndex { $0.commit.position == position }
+        }
+
+        /// Nothing of a batch is on its way to a volume any more.
+        mutating func noteNotOnItsWay(_ position: LogPosition, to index: Int) {
+            onTheirWay[index].removeAll { $0 == position.sequence }
+            if let place = place(of: position) { batches[place].outstanding.remove(index) }
+        }
     }
 
     private let state: Mutex<State>
@@ -139,7 +150,7 @@ final class CommitPipeline: Sendable {
     let newest = NewestVersions()
     let gate = GarbageGate()
     /// Told of a volume whose write or fsync failed.
-    let onVolumeFailure = Mutex<(@Sendable (Int, String) -> Void)?>(nil)
+    let onVolumeFailure = Mutex<(@Sendable (Int, (any Replica)?, String) -> Void)?>(nil)
 
     init(
         volumes: VolumeSet,
@@ -160,7 +171,8 @@ final class CommitPipeline: Sendable {
         state = Mutex(
             State(
                 machine: CommitLogMachine(quorum: quorum),
-                onTheirWay: Array(repeating: [], count: VolumeSet.countMax)
+                onTheirWay: Array(repeating: [], count: VolumeSet.countMax),
+                held: Array(repeating: [], count: VolumeSet.countMax)
             )
         )
         applier = WorkerThread(name: "hf-apply", costMax: 16)
@@ -285,11 +297,14 @@ final class CommitPipeline: Sendable {
         let reason = volumes.problem(at: index) ?? "failed"
         decide { state in
             for batch in state.batches.indices { state.batches[batch].outstanding.remove(index) }
+            dropHeld(index, &state)
             var work: [Work] = []
             settleBatches(&state, &work)
+            if state.stopReason == nil { work += prepare(state.machine.fail(id, reason: reason), &state) }
             return work
         }
-        handle(endsAction: false) { $0.fail(id, reason: reason) }
+        checkOpening()
+        pump()
     }
 
     // MARK: Submitting

@@ -11,7 +11,8 @@ extension CommitPipeline {
         case trimLog(Int, incarnation: UInt64, base: LogPosition)
         case noteRebuilt(Int, incarnation: UInt64)
         case copy(BatchCopy)
-        case append(Int, incarnation: UInt64, ReplicaGroup, isComplete: Bool)
+        /// - Parameter wholeSince: nil when the volume lacks something that the batch refers to; else when that was looked at.
+        case append(Int, incarnation: UInt64, ReplicaGroup, wholeSince: LossMoment?)
         case answer(@Sendable () -> Void)
         /// Answers to the callers of a batch: as decided, or with the reason why it came to nothing.
         case answers([Waiter], failure: StoreError?)
@@ -83,8 +84,7 @@ extension CommitPipeline {
                 pending += propose(place, entries: [entry], contents: BatchContents(), &state)
             case .append(let id, let incarnation, let position):
                 guard let index = volumes.index(of: id) else { continue }
-                state.actionsInFlight += 1
-                work.append(prepareAppend(index, incarnation, position, &state))
+                if let append = holdOrSend(index, incarnation, position, &state) { work.append(append) }
             case .ready:
                 break
             case .committed(let through):
@@ -98,46 +98,30 @@ extension CommitPipeline {
                 stop(error, &state, &work)
             }
         }
-        let from = state.machine.retainedFrom
-        if let first = state.retained.first, first.position.sequence < from {
-            state.retained.removeAll { $0.position.sequence < from }
-        }
+        releaseHeld(&state, &work)
+        state.retained.removeAll(before: state.machine.retainedFrom)
         return work
     }
 
-    private func prepareAppend(
+    func prepareAppend(
         _ index: Int,
         _ incarnation: UInt64,
         _ position: LogPosition,
         _ state: inout State
     ) -> Work {
-        guard let commit = state.retained.last(where: { $0.position == position }) else {
-            preconditionFailure("The commit log asked for a batch that is no longer kept.")
-        }
-        guard let place = state.batches.lastIndex(where: { $0.commit.position == position }) else {
-            return .append(
-                index,
+        guard
+            let (group, wholeSince) = state.retained.send(
+                position,
+                to: index,
                 incarnation: incarnation,
-                ReplicaGroup(payloads: [], batch: commit),
-                isComplete: false
+                usable: volumes.usableMask
             )
+        else { preconditionFailure("The commit log asked for a batch that is no longer kept.") }
+        if let place = state.place(of: position) {
+            state.batches[place].outstanding.insert(index)
         }
-        state.batches[place].outstanding.insert(index)
-        var payloads: [PayloadRecord] = []
-        payloads.reserveCapacity(state.batches[place].payloads.count)
-        for (targets, record) in state.batches[place].payloads where targets.contains(index) {
-            payloads.append(record)
-        }
-        let isWhole =
-            !state.batches[place].incomplete.contains(index)
-            && !(state.batches[place].hasPayloads && state.batches[place].payloads.isEmpty)
-        if isWhole { state.onTheirWay[index].append(position.sequence) }
-        return .append(
-            index,
-            incarnation: incarnation,
-            ReplicaGroup(payloads: payloads, batch: commit),
-            isComplete: isWhole
-        )
+        if wholeSince != nil { state.onTheirWay[index].append(position.sequence) }
+        return .append(index, incarnation: incarnation, group, wholeSince: wholeSince)
     }
 
     // MARK: Doing it
@@ -146,25 +130,25 @@ extension CommitPipeline {
         switch work {
         case .writeRecord(let index, let incarnation, let record):
             let id = volumes.slots[index].id
-            perform(index, { $0.writeLogRecord(record, completion: $1) }) { machine in
+            perform(index, incarnation, { $0.writeLogRecord(record, completion: $1) }) { machine in
                 machine.recordWritten(id, incarnation: incarnation)
             }
         case .resetLog(let index, let incarnation, let base):
             let id = volumes.slots[index].id
-            perform(index, { $0.resetLog(base: base, completion: $1) }) { machine in
+            perform(index, incarnation, { $0.resetLog(base: base, completion: $1) }) { machine in
                 machine.logReset(id, incarnation: incarnation)
             }
         case .trimLog(let index, let incarnation, let base):
             let id = volumes.slots[index].id
-            perform(index, { $0.trimLog(base: base, completion: $1) }) { machine in
+            perform(index, incarnation, { $0.trimLog(base: base, completion: $1) }) { machine in
                 machine.baseAdvanced(id, incarnation: incarnation)
             }
         case .noteRebuilt(let index, let incarnation):
             noteRebuilt(index, incarnation)
         case .copy(let copy):
             copyNext(copy)
-        case .append(let index, let incarnation, let group, let isComplete):
-            append(group, to: index, incarnation, isComplete: isComplete)
+        case .append(let index, let incarnation, let group, let wholeSince):
+            append(group, to: index, incarnation, wholeSince: wholeSince)
         case .answer(let answer):
             answer()
         case .answers(let waiters, let failure):
@@ -181,7 +165,7 @@ extension CommitPipeline {
         for peer in volumes.present where peer != index {
             volumes.usableReplica(peer)?.clearFailure(of: id) { _ in }
         }
-        perform(index, { $0.noteLogRebuilt(completion: $1) }) { machine in
+        perform(index, incarnation, { $0.noteLogRebuilt(completion: $1) }) { machine in
             machine.rebuiltNoted(id, incarnation: incarnation)
         }
     }
@@ -189,11 +173,12 @@ extension CommitPipeline {
     /// One call of a volume whose success is an event of the log and whose failure is a failure of the volume.
     private func perform(
         _ index: Int,
+        _ incarnation: UInt64,
         _ call: (any Replica, @escaping ReplicaCompletion<Void>) -> Void,
         _ event: @escaping @Sendable (inout CommitLogMachine) -> [CommitLogMachine.Action]
     ) {
         guard let replica = volumes.usableReplica(index) else {
-            volumeEnded(index, reason: volumes.problem(at: index) ?? "not usable")
+            volumeEnded(index, incarnation, nil, reason: volumes.problem(at: index) ?? "not usable")
             return
         }
         call(replica) { [self] result in
@@ -201,35 +186,54 @@ extension CommitPipeline {
             case .success:
                 handle(endsAction: true, event)
             case .failure(let error):
-                volumeEnded(index, reason: error.description)
+                volumeEnded(index, incarnation, replica, reason: error.description)
             }
         }
     }
 
     /// An action on a volume failed: the volume takes no further part until the store is opened again.
-    private func volumeEnded(_ index: Int, reason: String) {
-        onVolumeFailure.withLock { $0 }?(index, reason)
-        let id = volumes.slots[index].id
-        handle(endsAction: true) { $0.fail(id, reason: reason) }
+    ///
+    /// A late failure, of a life of the volume that has ended, says nothing about the next one: it came back since, as another
+    /// replica or after it had lagged. Unless the replica that is there has failed for good.
+    /// - Parameter replica: the one that was called; nil when none could be.
+    func volumeEnded(_ index: Int, _ incarnation: UInt64, _ replica: (any Replica)?, reason: String) {
+        let slot = volumes.slots[index]
+        let isBroken = replica.map { $0 === slot.replica && $0.hasFailed } ?? false
+        guard isBroken || withState({ $0.machine.isCurrent(slot.id, incarnation) }) else {
+            return handle(endsAction: true) { _ in [] }
+        }
+        onVolumeFailure.withLock { $0 }?(index, replica, reason)
+        handle(endsAction: true) { machine in
+            isBroken || machine.isCurrent(slot.id, incarnation) ? machine.fail(slot.id, reason: reason) : []
+        }
     }
 
-    private func append(_ group: ReplicaGroup, to index: Int, _ incarnation: UInt64, isComplete: Bool) {
+    private func append(
+        _ group: ReplicaGroup,
+        to index: Int,
+        _ incarnation: UInt64,
+        wholeSince: LossMoment?
+    ) {
         guard let batch = group.batch else { preconditionFailure("The log appends batches.") }
         guard let replica = volumes.usableReplica(index) else {
-            noteUnacknowledged(batch.position, by: index)
-            volumeEnded(index, reason: volumes.problem(at: index) ?? "not usable")
+            noteUnacknowledged(batch.position, by: index, incarnation)
+            volumeEnded(index, incarnation, nil, reason: volumes.problem(at: index) ?? "not usable")
             return
         }
         replica.appendGroup(group) { [self] result in
             switch result {
             case .success(.whole):
-                acknowledge(batch.position, by: index, incarnation, hasPayloads: true, isComplete: isComplete)
+                // This replica and no other: what came back in its place may not have the batch.
+                if let wholeSince {
+                    replica.advanceComplete(to: batch.position.sequence, unlessLostSince: wholeSince)
+                }
+                acknowledge(batch.position, by: index, incarnation, hasPayloads: true)
             case .success(.batchOnly):
                 // It is caught up with the payloads when it has room again.
-                acknowledge(batch.position, by: index, incarnation, hasPayloads: false, isComplete: false)
+                acknowledge(batch.position, by: index, incarnation, hasPayloads: false)
             case .failure(let error):
-                noteUnacknowledged(batch.position, by: index)
-                volumeEnded(index, reason: error.description)
+                noteUnacknowledged(batch.position, by: index, incarnation)
+                volumeEnded(index, incarnation, replica, reason: error.description)
             }
         }
     }
@@ -246,10 +250,8 @@ extension CommitPipeline {
         _ position: LogPosition,
         by index: Int,
         _ incarnation: UInt64,
-        hasPayloads: Bool,
-        isComplete: Bool
+        hasPayloads: Bool
     ) {
-        if isComplete { volumes.slots[index].replica?.advanceComplete(to: position.sequence) }
         leave(
             Acknowledgement(
                 position: position,
@@ -264,18 +266,20 @@ extension CommitPipeline {
 
     func take(_ acknowledgement: Acknowledgement, _ state: inout State, _ work: inout [Work]) {
         let (position, index) = (acknowledgement.position, acknowledgement.index)
+        let id = volumes.slots[index].id
         state.actionsInFlight -= 1
-        state.onTheirWay[index].removeAll { $0 == position.sequence }
-        if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
-            state.batches[place].outstanding.remove(index)
-            // Only the word of volumes that hold every payload of the batch counts for them.
-            if acknowledgement.hasPayloads, state.batches[place].payloadHolders.contains(index) {
-                state.batches[place].acknowledged.insert(index)
-            }
+        // The word of an earlier life of the volume says nothing of what was sent to the present one.
+        guard !state.machine.isSuperseded(id, acknowledgement.incarnation) else { return }
+        state.noteNotOnItsWay(position, to: index)
+        // Only the word of volumes that hold every payload of the batch counts for them.
+        if acknowledgement.hasPayloads, let place = state.place(of: position),
+            state.batches[place].payloadHolders.contains(index)
+        {
+            state.batches[place].acknowledged.insert(index)
         }
         guard state.stopReason == nil else { return }
         let actions = state.machine.appended(
-            volumes.slots[index].id,
+            id,
             incarnation: acknowledgement.incarnation,
             through: position.sequence
         )
@@ -283,12 +287,12 @@ extension CommitPipeline {
         settleBatches(&state, &work)
     }
 
-    private func noteUnacknowledged(_ position: LogPosition, by index: Int) {
+    /// - Parameter incarnation: the life of the volume that the batch was sent to; the next one has its own answers to give.
+    private func noteUnacknowledged(_ position: LogPosition, by index: Int, _ incarnation: UInt64) {
+        let id = volumes.slots[index].id
         decide { state in
-            state.onTheirWay[index].removeAll { $0 == position.sequence }
-            if let place = state.batches.lastIndex(where: { $0.commit.position == position }) {
-                state.batches[place].outstanding.remove(index)
-            }
+            guard !state.machine.isSuperseded(id, incarnation) else { return [] }
+            state.noteNotOnItsWay(position, to: index)
             var work: [Work] = []
             settleBatches(&state, &work)
             return work
@@ -348,6 +352,7 @@ extension CommitPipeline {
                 continue
             }
             let batch = state.batches.remove(at: place)
+            state.retained.noteAnswered(batch.commit.position, usable: volumes.usableMask)
             work.append(.answers(batch.waiters, failure: isWhole ? nil : thinError(copies)))
             if let answer = batch.systemAnswer {
                 let position = batch.commit.position

@@ -152,6 +152,7 @@ extension CommitPipeline {
                 state.batches[index].systemAnswer = nil
             }
             settleBatches(&state, &work)
+            releaseHeld(&state, &work)
             let refusal = StoreError(
                 .notEnoughReplicas,
                 "The commit log takes nothing now: \(obstacle). Nothing became visible."

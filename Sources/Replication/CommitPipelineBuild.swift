@@ -100,6 +100,7 @@ extension CommitPipeline {
                     entries: [.system(entry.mutations, operation: OperationID.random(from: random))],
                     contents: BatchContents(
                         incomplete: entry.incomplete,
+                        knownAt: entry.knownAt,
                         systemAnswer: request.answer,
                         pins: request.pins,
                         membership: entry.membership
@@ -116,6 +117,8 @@ extension CommitPipeline {
         private(set) var payloads: [(targets: VolumeMask, record: PayloadRecord)] = []
         private(set) var payloadHolders = VolumeMask.all
         var incomplete = VolumeMask()
+        /// When it was looked at, first, what volumes have of what the entries refer to.
+        var knownAt = LossMoment.now
         var waiters: [Waiter] = []
         var systemAnswer: (@Sendable (Result<LogPosition, StoreError>) -> Void)?
         var pins: [ChunkPin] = []
@@ -170,8 +173,10 @@ extension CommitPipeline {
                 byteCount += 512 + entry.documentByteCount
                 for chunk in request.chunks {
                     contents.pins.append(chunk.pin)
-                    let held = chunk.holders.intersection(
-                        chunk.needsBulkSync ? request.synced : chunk.holders
+                    contents.knownAt = min(contents.knownAt, chunk.knownAt)
+                    let held = volumes.stillHolding(
+                        chunk.holders.intersection(chunk.needsBulkSync ? request.synced : chunk.holders),
+                        since: chunk.knownAt
                     )
                     let placement = placement(of: chunk, &contents.incomplete, held)
                     guard let payload = chunk.deferred else {
@@ -212,7 +217,9 @@ extension CommitPipeline {
     private func shortage(of request: Request) -> StoreError? {
         let usable = volumes.usableMask
         for chunk in request.chunks {
-            var held = chunk.holders.intersection(usable)
+            let holders = chunk.holders.intersection(usable)
+            var held = volumes.stillHolding(holders, since: chunk.knownAt)
+            let lost = holders.subtracting(held)
             if chunk.needsBulkSync { held = held.intersection(request.synced) }
             if chunk.deferred != nil {
                 for index in chunk.placement.subtracting(held).indices where volumes.acceptsPayloads(index) {
@@ -223,7 +230,8 @@ extension CommitPipeline {
                 return volumes.shortage(
                     of: chunk.placement.indices,
                     needed: quorum.writeQuorum,
-                    for: "a write"
+                    for: "a write",
+                    lost: lost
                 )
             }
         }
@@ -279,17 +287,15 @@ extension CommitPipeline {
                 applied: applied,
                 requestCount: contents.waiters.count,
                 lastDecision: contents.lastDecision,
-                payloads: contents.payloads,
                 hasPayloads: !contents.payloads.isEmpty,
                 payloadHolders: contents.payloadHolders,
-                incomplete: contents.incomplete,
                 waiters: contents.waiters,
                 systemAnswer: contents.systemAnswer,
                 pins: contents.pins,
                 builtAt: clock.monotonicNanoseconds()
             )
         )
-        state.retained.append(commit)
+        state.retained.append(commit, contents)
         state.batchSizes.record(
             commit.encodedByteCount + contents.payloads.reduce(0) { $0 + $1.record.bytes.count }
         )

@@ -92,7 +92,7 @@ extension CommitPipeline {
 
     private func append(_ batch: CommitBatch, _ payloads: [PayloadRecord], _ copy: BatchCopy) {
         guard let target = volumes.usableReplica(copy.target) else {
-            failTarget(copy, volumes.problem(at: copy.target) ?? "not usable")
+            failTarget(copy, nil, volumes.problem(at: copy.target) ?? "not usable")
             return
         }
         target.appendGroup(ReplicaGroup(payloads: payloads, batch: batch)) { [self] result in
@@ -104,15 +104,13 @@ extension CommitPipeline {
             case .failure(let error) where error.code == .full && !payloads.isEmpty:
                 append(batch, [], copy)
             case .failure(let error):
-                failTarget(copy, error.description)
+                failTarget(copy, target, error.description)
             }
         }
     }
 
-    private func failTarget(_ copy: BatchCopy, _ reason: String) {
-        onVolumeFailure.withLock { $0 }?(copy.target, reason)
-        let id = volumes.slots[copy.target].id
-        handle(endsAction: true) { $0.fail(id, reason: reason) }
+    private func failTarget(_ copy: BatchCopy, _ target: (any Replica)?, _ reason: String) {
+        volumeEnded(copy.target, copy.incarnation, target, reason: reason)
     }
 
     private func finish(_ copy: BatchCopy, isSourceUnreadable: Bool) {

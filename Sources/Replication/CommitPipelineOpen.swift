@@ -87,6 +87,23 @@ extension CommitPipeline {
         willRebuild: () throws -> Void,
         importSnapshot: (SnapshotNote) async throws -> Void
     ) async throws -> Bool {
+        do {
+            return try await bringCatalogUp(mustRebuild, willRebuild, importSnapshot)
+        } catch let error as StoreError where error.code == .notEnoughReplicas {
+            throw StoreError(
+                error.code,
+                "The store can't be opened. \(error.message)",
+                advice: error.advice,
+                cause: error.cause
+            )
+        }
+    }
+
+    private func bringCatalogUp(
+        _ mustRebuild: Bool,
+        _ willRebuild: () throws -> Void,
+        _ importSnapshot: (SnapshotNote) async throws -> Void
+    ) async throws -> Bool {
         let committed = withState { $0.machine.committedSequence }
         let base = withState { $0.machine.chain.base }
         var rebuilds = mustRebuild
@@ -102,11 +119,7 @@ extension CommitPipeline {
             try await replay(through: committed)
         } catch let error as CatalogError where error.needsRebuild && !rebuilds {
             logger.warning("The catalog's index is rebuilt.", metadata: ["reason": "\(error)"])
-            return try await openCatalog(
-                mustRebuild: true,
-                willRebuild: willRebuild,
-                importSnapshot: importSnapshot
-            )
+            return try await bringCatalogUp(true, willRebuild, importSnapshot)
         } catch let error as CatalogError {
             throw error.storeError
         }
@@ -171,8 +184,10 @@ extension CommitPipeline {
     }
 
     /// A batch of the recovered log, from any volume that has it.
+    /// - Throws: `.dataUnavailable` when a volume that should have it shows other bytes or none, `.notEnoughReplicas`
+    ///   when all that have it only failed to answer: then nothing is known to be damaged.
     func batch(_ sequence: UInt64) async throws -> CommitBatch {
-        var lastError: VolumeError?
+        var errors: [(index: Int, error: VolumeError)] = []
         for id in withState({ $0.machine.volumes(holding: sequence) }) {
             guard let index = volumes.index(of: id), let replica = volumes.usableReplica(index) else {
                 continue
@@ -188,21 +203,22 @@ extension CommitPipeline {
             }
             switch result {
             case .success(let batch): return batch
-            case .failure(let error): lastError = error
+            case .failure(let error): errors.append((index, error))
             }
         }
-        // Without an error nobody could be asked: the volumes that have it failed meanwhile, and nothing is damaged.
-        let problems = volumes.present.compactMap { index in
-            volumes.problem(at: index).map { "\(volumes.slots[index].label): \($0)" }
+        let problems = volumes.slots.indices.compactMap { index in
+            let reason = errors.first { $0.index == index }?.error.description ?? volumes.problem(at: index)
+            return reason.map { "\(volumes.slots[index].label): \($0)" }
         }
+        let shown = [.corrupt, .notFound, .unsupportedFormat] as [VolumeError.Code]
         throw StoreError(
-            lastError == nil ? .notEnoughReplicas : .dataUnavailable,
+            errors.contains { shown.contains($0.error.code) } ? .dataUnavailable : .notEnoughReplicas,
             (["Batch \(sequence) of the commit log can be read from no volume"] + problems).joined(
                 separator: "; "
             )
                 + ".",
             advice: "Bring the missing volumes back.",
-            cause: lastError
+            cause: errors.last?.error
         )
     }
 

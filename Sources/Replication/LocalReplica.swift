@@ -18,6 +18,10 @@ package final class LocalReplica: Replica {
     private let latencies = Mutex(LatencyEstimate())
     private let syncLatencies = Mutex(LatencyEstimate())
     private let diskErrors = Atomic<UInt64>(0)
+    private let sharedSync = SharedSync()
+
+    /// What is said of a call that finds no room in a queue.
+    private let refusal: VolumeError
 
     package let id: VolumeID
     package let label: String
@@ -27,6 +31,11 @@ package final class LocalReplica: Replica {
         self.volume = volume
         self.label = label
         id = volume.identity.volumeID
+        refusal = VolumeError(
+            .overloaded,
+            "The volume's queue is full or closed; the replica is treated as lagging.",
+            path: label
+        )
         // It is not known what the damaged records were: everything is compared again before the volume is whole.
         if !volume.openReport.damage.isEmpty { volume.setComplete(through: 0) }
         openedAt = volume.presentEnd
@@ -48,28 +57,76 @@ package final class LocalReplica: Replica {
     // MARK: Writing
 
     package func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>) {
-        perform(on: logThread, cost: group.byteCount, completion) { [self] volume throws(VolumeError) in
-            var outcome = GroupOutcome.whole
+        let dropped: @Sendable () -> Void = { [sharedSync, refusal] in
+            sharedSync.noteTaken()
+            for earlier in sharedSync.takeAll() { earlier.completion(.failure(refusal)) }
+            completion(.failure(refusal))
+        }
+        let isQueued = logThread.submit(cost: group.byteCount, cancelled: dropped) { [self] in
+            sharedSync.noteTaken()
             let start = ContinuousClock.now
             do throws(VolumeError) {
-                try volume.appendGroup(payloads: group.payloads, batch: group.batch)
-            } catch {
-                // In the same job, so that the next batch in the queue finds its predecessor.
-                guard error.code == .full, let batch = group.batch, !group.payloads.isEmpty else {
-                    throw error
+                let outcome = try write(group)
+                guard sharedSync.add(SharedSync.Written(outcome: outcome, completion: completion)) else {
+                    CoverageMark.reach(.sharedSync)
+                    return
                 }
-                try volume.appendGroup(payloads: [], batch: batch)
-                outcome = .batchOnly
-                CoverageMark.reach(.batchWithoutPayloads)
+            } catch {
+                note(error)
+                completion(.failure(error))
             }
+            syncGroups(since: start)
+        }
+        if isQueued { sharedSync.noteQueued() } else { completion(.failure(refusal)) }
+    }
+
+    private func write(_ group: ReplicaGroup) throws(VolumeError) -> GroupOutcome {
+        var group = group
+        if group.leavesOutPresent {
+            group.payloads.removeAll { volume.presence(of: $0.digest) != .absent }
+            // What was left out may still have to be synced, which follows.
+            if group.payloads.isEmpty, group.batch == nil { return .whole }
+        }
+        do throws(VolumeError) {
+            try volume.appendGroup(payloads: group.payloads, batch: group.batch)
+            return .whole
+        } catch {
+            // In the same job, so that the next batch in the queue finds its predecessor.
+            guard error.code == .full, let batch = group.batch, !group.payloads.isEmpty else { throw error }
+            try volume.appendGroup(payloads: [], batch: batch)
+            CoverageMark.reach(.batchWithoutPayloads)
+            return .batchOnly
+        }
+    }
+
+    /// Syncs what was written, and tells the callers.
+    /// - Returns: whether it is synced.
+    @discardableResult
+    private func syncGroups(since start: ContinuousClock.Instant) -> Bool {
+        let groups = sharedSync.takeAll()
+        guard !groups.isEmpty else { return true }
+        do throws(VolumeError) {
             try volume.syncLog()
             syncLatencies.withLock { $0.record(ContinuousClock.now - start) }
-            return outcome
+            for group in groups { group.completion(.success(group.outcome)) }
+            return true
+        } catch {
+            note(error)
+            for group in groups { group.completion(.failure(error)) }
+            return false
         }
     }
 
     package func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
         perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
+            try volume.appendBulk(payload)
+        }
+    }
+
+    package func appendBulkIfAbsent(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>) {
+        perform(on: bulkThread, cost: payload.bytes.count, completion) { volume throws(VolumeError) in
+            // All that write large payloads take turns on this thread.
+            guard volume.presence(of: payload.digest) == .absent else { return }
             try volume.appendBulk(payload)
         }
     }
@@ -139,7 +196,14 @@ package final class LocalReplica: Replica {
     }
 
     package func setComplete(through sequence: UInt64) { volume.setComplete(through: sequence) }
-    package func advanceComplete(to sequence: UInt64) { volume.advanceComplete(to: sequence) }
+
+    package func setComplete(through sequence: UInt64, unlessLostSince moment: LossMoment) -> Bool {
+        volume.setComplete(through: sequence, unlessLostSince: moment)
+    }
+
+    package func advanceComplete(to sequence: UInt64, unlessLostSince moment: LossMoment) {
+        volume.advanceComplete(to: sequence, unlessLostSince: moment)
+    }
 
     // MARK: Reading
 
@@ -155,13 +219,27 @@ package final class LocalReplica: Replica {
         }
     }
 
-    package func readCached(_ digest: Digest, range: Range<Int>) -> [UInt8]? {
-        volume.readCached(digest, range: range)
+    package func readCached(
+        _ digest: Digest,
+        range: Range<Int>,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        volume.readCached(digest, range: range, into: target)
     }
 
     package func verify(_ digest: Digest, strict: Bool, completion: @escaping ReplicaCompletion<Void>) {
         perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
             try volume.verify(digest, strict: strict)
+        }
+    }
+
+    package func verifyOnDisk(
+        _ digest: Digest,
+        byteCount: Int,
+        completion: @escaping ReplicaCompletion<Void>
+    ) {
+        perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
+            try volume.verifyOnDisk(digest, byteCount: byteCount)
         }
     }
 
@@ -183,7 +261,9 @@ package final class LocalReplica: Replica {
     }
 
     package func logReport(completion: @escaping ReplicaCompletion<ReplicaLogReport>) {
-        perform(on: logThread, cost: 1, completion) { volume throws(VolumeError) in
+        perform(on: logThread, cost: 1, completion) { [self] volume throws(VolumeError) in
+            // What it tells of is synced.
+            guard syncGroups(since: .now) else { throw volume.failure ?? refusal }
             let identity = volume.identity
             return ReplicaLogReport(
                 record: VolumeLogRecord(
@@ -234,6 +314,8 @@ package final class LocalReplica: Replica {
     // MARK: State
 
     package var completeSequence: UInt64 { volume.completeSequence }
+
+    package func hasLost(since moment: LossMoment) -> Bool { volume.hasLost(since: moment) }
     package var failure: VolumeError? { volume.failure }
     package var hasFailed: Bool { volume.hasFailed }
     package var acceptsPayloads: Bool { !volume.hasFailed && !volume.isFull }
@@ -317,22 +399,21 @@ package final class LocalReplica: Replica {
         _ completion: @escaping ReplicaCompletion<Value>,
         _ body: @escaping @Sendable (BlobVolume) throws(VolumeError) -> Value
     ) {
-        let refused = VolumeError(
-            .overloaded,
-            "The volume's queue is full or closed; the replica is treated as lagging.",
-            path: label
-        )
-        let isQueued = thread.submit(cost: cost, cancelled: { completion(.failure(refused)) }) {
+        let isQueued = thread.submit(cost: cost, cancelled: { [refusal] in completion(.failure(refusal)) }) {
             [volume, self] in
             do throws(VolumeError) {
                 completion(.success(try body(volume)))
             } catch {
-                if error.code == .failed || error.code == .inputOutput {
-                    diskErrors.wrappingAdd(1, ordering: .relaxed)
-                }
+                note(error)
                 completion(.failure(error))
             }
         }
-        if !isQueued { completion(.failure(refused)) }
+        if !isQueued { completion(.failure(refusal)) }
+    }
+
+    private func note(_ error: VolumeError) {
+        if error.code == .failed || error.code == .inputOutput {
+            diskErrors.wrappingAdd(1, ordering: .relaxed)
+        }
     }
 }

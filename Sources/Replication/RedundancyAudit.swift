@@ -191,7 +191,7 @@ extension Replicator {
     /// - Returns: nil when it is lost: what is below it is not looked at then.
     private func node(_ digest: Digest, _ page: inout AuditPage) async throws -> ManifestNode? {
         do {
-            return try ManifestNode(decoding: try await read(digest, range: nil))
+            return try ManifestNode(decoding: try await readInBackground(digest, range: nil))
         } catch let error as StoreError where error.code == .dataUnavailable {
         }
         // Those that are missing are found as every other payload is.
@@ -208,7 +208,7 @@ extension Replicator {
             page.findings.append(finding)
         }
         guard await isRescued(digest) else { return nil }
-        return try ManifestNode(decoding: try await read(digest, range: nil))
+        return try ManifestNode(decoding: try await readInBackground(digest, range: nil))
     }
 
     private func collect(

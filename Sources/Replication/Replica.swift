@@ -5,6 +5,8 @@ package import StoreModel
 package struct ReplicaGroup: Sendable {
     package var payloads: [PayloadRecord]
     package var batch: CommitBatch?
+    /// Payloads that are there by the time they would be written are left out: somebody else was faster.
+    package var leavesOutPresent = false
 
     package init(payloads: [PayloadRecord], batch: CommitBatch?) {
         self.payloads = payloads
@@ -41,16 +43,21 @@ package protocol Replica: AnyObject, Sendable {
     func appendGroup(_ group: ReplicaGroup, completion: @escaping ReplicaCompletion<GroupOutcome>)
     /// Appends a payload to the bulk segment; durable only after `syncBulk`.
     func appendBulk(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
+    /// The same, unless the payload is there by the time it would be written: who copies in the background makes no second
+    /// copy of what an upload or a repair has written meanwhile.
+    func appendBulkIfAbsent(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
     /// Makes every bulk append that was completed before durable.
     func syncBulk(completion: @escaping ReplicaCompletion<Void>)
     /// Reads a range of a payload; only bytes that verified are handed out.
     /// nil means the whole payload.
     func read(_ digest: Digest, range: Range<Int>?, completion: @escaping ReplicaCompletion<[UInt8]>)
-    /// The same for a small payload up to its end, at once and on the caller's thread, if that takes no waiting for a
-    /// disk; nil otherwise.
-    func readCached(_ digest: Digest, range: Range<Int>) -> [UInt8]?
+    /// The same at once, on the caller's thread and to where the caller wants it, if that takes no waiting for a disk.
+    /// - Returns: false otherwise: then `target`, which has the length of the range, holds nothing of use.
+    func readCached(_ digest: Digest, range: Range<Int>, into target: UnsafeMutableRawBufferPointer) -> Bool
     /// Verifies a copy in place: block checksums, and with `strict` its SHA-256.
     func verify(_ digest: Digest, strict: Bool, completion: @escaping ReplicaCompletion<Void>)
+    /// Compares a copy with its block checksums as the disk has it, past the system's page cache where that is possible.
+    func verifyOnDisk(_ digest: Digest, byteCount: Int, completion: @escaping ReplicaCompletion<Void>)
     /// Replaces a damaged or missing copy durably; the damaged original is quarantined.
     func repair(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
     /// What the index says, without touching the disk; it may be wrong about digests that begin alike.
@@ -72,8 +79,11 @@ package protocol Replica: AnyObject, Sendable {
     func resetLog(base: LogPosition, completion: @escaping ReplicaCompletion<Void>)
     /// Notes that every payload of commits up to `sequence` is here; written with the next group.
     func setComplete(through sequence: UInt64)
-    /// The same for the next sequence, unless the watermark is elsewhere.
-    func advanceComplete(to sequence: UInt64)
+    /// The same as `setComplete`, unless it was said since `moment` that nothing is known to be here (`setComplete` through 0).
+    /// - Returns: whether it was noted.
+    func setComplete(through sequence: UInt64, unlessLostSince moment: LossMoment) -> Bool
+    /// The same for one batch; beyond a gap it is remembered until the gap is filled.
+    func advanceComplete(to sequence: UInt64, unlessLostSince moment: LossMoment)
     /// Records on this replica that a peer failed for good.
     func recordFailure(
         of peer: VolumeID,
@@ -84,6 +94,8 @@ package protocol Replica: AnyObject, Sendable {
     func clearFailure(of peer: VolumeID, completion: @escaping ReplicaCompletion<Void>)
 
     var completeSequence: UInt64 { get }
+    /// Whether payloads were found to be gone since a moment, or this replica was opened since.
+    func hasLost(since moment: LossMoment) -> Bool
     /// The sticky failure of this replica, if it has one.
     var failure: VolumeError? { get }
     /// Whether it has one: asked by every write and read, so it takes no lock.

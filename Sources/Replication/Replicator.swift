@@ -21,6 +21,8 @@ package final class Replicator: Sendable {
         package var snapshots = SnapshotSchedule()
         /// Between two looks whether a volume is still where it should be.
         package var inspectionInterval = Limits.inspectionInterval
+        /// The volumes keep what is written in memory only: no copy may be called repaired.
+        package var isReadOnly = false
         /// Copies in the background while clients are busy, in bytes a second.
         package var moveRate = Limits.moveRateUnderLoad
 
@@ -32,6 +34,7 @@ package final class Replicator: Sendable {
 
     package let storeID: StoreID
     package let quorum: QuorumConfiguration
+    package let isReadOnly: Bool
     package let volumes: VolumeSet
     let catalog: any CatalogStore
     let clock: any StoreClock
@@ -51,8 +54,11 @@ package final class Replicator: Sendable {
     let pace: MovePace
     /// Counts what clients ask for: background work makes room for them.
     let clientTurns = Atomic<Int>(0)
+    /// Counts the reads that nothing in memory could answer.
+    let disksAsked = Atomic<Int>(0)
     let verified = VerifiedRecently()
     let repairs = RepairQueue()
+    let late = LateCopies()
     /// What clients do; whoever serves them tells it.
     package let clientLoad = ClientLoad()
     /// Of all repairs together, and of catching up.
@@ -79,6 +85,7 @@ package final class Replicator: Sendable {
     ) {
         storeID = configuration.storeID
         quorum = configuration.quorum
+        isReadOnly = configuration.isReadOnly
         self.volumes = volumes
         repairBudget = WorkBudget(
             WorkBudget.Rates(
@@ -120,11 +127,19 @@ package final class Replicator: Sendable {
 
     func nextReadTurn() -> Int { readTurn.wrappingAdd(1, ordering: .relaxed).newValue }
 
+    /// A call has failed: if that was because the volume has failed for good, so has the one that is there now, or the call was
+    /// made on one that was there before it and says nothing.
+    func noteBroken(_ index: Int, _ error: VolumeError) {
+        guard error.code == .failed, volumes.slots[index].replica?.hasFailed ?? false else { return }
+        fail(index, reason: error.description)
+    }
+
     /// Declares a volume failed until the store is opened again, tells the commit log, and records the failure on
     /// the peers so that the next opening knows.
-    func fail(_ index: Int, reason: String) {
+    /// - Parameter replica: the one that it is about, which may be gone, and another one in its place; nil: who is there.
+    func fail(_ index: Int, reason: String, of replica: (any Replica)? = nil) {
         // A volume that is being closed refuses calls; that is no failure, and must not be recorded as one.
-        guard !pipeline.isClosing, volumes.markFailed(index, reason) else { return }
+        guard !pipeline.isClosing, volumes.markFailed(index, reason, of: replica) else { return }
         CoverageMark.reach(.volumeFailed)
         logger.error(
             "A volume failed; the store goes on without it.",

@@ -22,10 +22,12 @@ extension Replicator {
     package func runMaintenance() async {
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<Limits.repairWorkerCount { group.addTask { await self.runRepairs() } }
-            group.addTask { await self.keepLayoutAligned() }
-            group.addTask { await self.keepLogSet() }
-            group.addTask { await self.noteAges() }
-            group.addTask { await self.maintainSnapshots() }
+            if !isReadOnly {
+                group.addTask { await self.keepLayoutAligned() }
+                group.addTask { await self.keepLogSet() }
+                group.addTask { await self.noteAges() }
+                group.addTask { await self.maintainSnapshots() }
+            }
             group.addTask { await self.watchHealth() }
             // Volumes that are added later get their share as soon as they are seen.
             var started = 0
@@ -83,10 +85,16 @@ extension Replicator {
             guard let replica = volumes.usableReplica(index) else { return false }
             if mustBeFilled(index) { return true }
             // What is on its way to it right now is no lag: under load the slowest volume always has something.
-            let next = replica.completeSequence + 1
+            let next = Self.sequence(behind: replica)
             return next <= committed && !pipeline.isOnItsWay(next, to: index)
                 && replica.completeSequence < next
         }
+    }
+
+    /// The first sequence of which a volume may lack something; the highest when there can be none.
+    private static func sequence(behind replica: any Replica) -> UInt64 {
+        let (next, isOver) = replica.completeSequence.addingReportingOverflow(1)
+        return isOver ? .max : next
     }
 
     /// Copies what a volume lacks. Who comes while somebody else is at it waits, and looks again.
@@ -104,6 +112,10 @@ extension Replicator {
 
     private func catchUpAlone(_ index: Int) async -> CatchUpOutcome {
         var progress = CatchUpProgress()
+        guard !isReadOnly else {
+            let reason = "the store is on a read-only file system"
+            return .incomplete(copied: 0, missing: 0, reasons: [reason])
+        }
         guard let replica = volumes.usableReplica(index) else {
             return .incomplete(copied: 0, missing: 0, reasons: [volumes.problem(at: index) ?? "not usable"])
         }
@@ -118,12 +130,13 @@ extension Replicator {
                     reasons: progress.reasons
                 )
             }
-            var next = replica.completeSequence + 1
+            var next = Self.sequence(behind: replica)
             while !Task.isCancelled, volumes.usableReplica(index) != nil {
                 // Commits may have moved the watermark meanwhile.
-                next = max(next, replica.completeSequence + 1)
+                next = max(next, Self.sequence(behind: replica))
                 // From where it gets the batches as they are made, their acknowledgements move the watermark.
                 guard next <= pipeline.committedSequence, !pipeline.isOnItsWay(next, to: index) else { break }
+                let moment = LossMoment.now
                 let batch = try await pipeline.batch(next)
                 for entry in try CatalogEntryCodec.decode(batch.body) {
                     for mutation in entry.mutations where !mutation.payloads.isEmpty {
@@ -140,7 +153,7 @@ extension Replicator {
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
                 if progress.missing == 0 {
                     try await syncIfNeeded(replica, &progress)
-                    if replica.completeSequence + 1 == next { replica.setComplete(through: next) }
+                    replica.advanceComplete(to: next, unlessLostSince: moment)
                 }
                 next += 1
             }
@@ -187,7 +200,6 @@ extension Replicator {
 
     struct CatchUpProgress: Sendable {
         var copied = 0
-        var copiedBytes: UInt64 = 0
         var missing = 0
         var reasons: [String] = []
         var hasUnsynced = false
@@ -229,7 +241,7 @@ extension Replicator {
             await copy(digest, to: index, replica, &progress)
             let node: ManifestNode
             do {
-                node = try ManifestNode(decoding: try await read(digest, range: nil))
+                node = try ManifestNode(decoding: try await readInBackground(digest, range: nil))
             } catch let error as StoreError where error.code == .dataUnavailable {
                 progress.miss("\(error)")
                 continue
@@ -290,6 +302,7 @@ extension Replicator {
                 reasons += missing.map { "\(volumes.slots[index].label): \($0)" }
             }
         }
+        settleLateCopies(isLast: true)
         await repairs.awaitIdle()
         return reasons
     }

@@ -35,10 +35,13 @@ extension Replicator {
         let involved = unsynced.reduce(VolumeMask()) { $0.union($1.placement) }
         guard !involved.isEmpty else { return involved }
         let needed = quorum.writeQuorum
-        let copies = unsynced.map(\.copies)
-        let isEnough: @Sendable (VolumeMask) -> Bool = { succeeded in
+        let copies = unsynced.map { ($0.copies, $0.knownAt) }
+        let isEnough: @Sendable (VolumeMask) -> Bool = { [volumes] succeeded in
             succeeded.count >= needed
-                && copies.allSatisfy { $0.holders.intersection(succeeded).count >= needed }
+                && copies.allSatisfy { copies, knownAt in
+                    volumes.stillHolding(copies.holders.intersection(succeeded), since: knownAt).count
+                        >= needed
+                }
         }
         let wait = QuorumWait(calls: involved, isEnough: isEnough)
         for index in involved.indices {
@@ -47,7 +50,9 @@ extension Replicator {
                 continue
             }
             replica.syncBulk { [self] result in
-                if case .failure(let error) = result, replica.failure != nil {
+                if case .failure(let error) = result, replica.failure != nil,
+                    volumes.slots[index].replica === replica
+                {
                     fail(index, reason: error.description)
                 }
                 wait.completed(index, result)

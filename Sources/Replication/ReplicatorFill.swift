@@ -29,8 +29,8 @@ package struct FillProgress: Sendable, Hashable {
 /// Invariants:
 /// 1. Only bytes whose SHA-256 is the chunk's name are written.
 /// 2. Nothing is taken away anywhere: a chunk has at all times at least as many copies as before.
-/// 3. A volume is whole only after a walk that found nothing missing; one that is new, only after a walk that read
-///    and verified every copy on it as well.
+/// 3. A volume is whole only after a walk that found nothing missing; one that is new, only after a walk that found every
+///    copy on it read and verified as well: by that walk, or in the same job after the copy had been made durable.
 /// 4. Batches that were built by an older layout are out before the walk begins, and the watermark stands at 0 meanwhile:
 ///    no acknowledgement moves it past what the walk has not seen.
 /// 5. What was copied is not copied again: after a crash the walk begins anew and finds it.
@@ -51,15 +51,22 @@ extension Replicator {
         defer { note(replica.id) { if $0.phase != .done { $0.phase = .stopped } } }
         var isAudit = false
         var passCount = 0
+        var readBack = ReadBack(isWanted: isNew)
         while true {
             let before = progress.copied
-            try await pass(index, replica, isAudit: isAudit, &progress)
+            let moment = LossMoment.now
+            try await pass(index, replica, isAudit: isAudit, &readBack, &progress)
             guard progress.missing == 0, !Task.isCancelled, volumes.usableReplica(index) != nil else {
                 return
             }
             try await syncIfNeeded(replica, &progress)
             passCount += 1
-            if progress.copied == before, isAudit || !isNew { break }
+            // What a scrub found to be lost during the walk, the walk may not have seen.
+            if progress.copied == before, isAudit || !isNew,
+                replica.setComplete(through: reached, unlessLostSince: moment)
+            {
+                break
+            }
             // What needed copies again and again is not whole; the next round begins anew.
             guard passCount < Self.passCountMax else { return progress.miss("its copies don't stay good") }
             isAudit = isNew
@@ -71,7 +78,6 @@ extension Replicator {
                 )
             }
         }
-        replica.setComplete(through: reached)
         note(replica.id) { $0.phase = .done }
         guard mustBeFilled else { return }
         let id = replica.id
@@ -105,38 +111,113 @@ extension Replicator {
 
     // MARK: One walk
 
+    /// The copying of one walk: results as they come in.
+    private struct Copying {
+        var inFlight = 0
+        var group: [PayloadRecord] = []
+        var groupByteCount = 0
+        var unsyncedByteCount: UInt64 = 0
+    }
+
     private func pass(
         _ index: Int,
         _ replica: any Replica,
         isAudit: Bool,
+        _ readBack: inout ReadBack,
         _ progress: inout CatchUpProgress
     ) async throws {
-        var waiting: [Digest] = []
         var seen: Set<Digest> = []
         let id = replica.id
-        try await walkLive { item, _ in
-            switch item {
-            case .unreadable(let digest, let reason):
-                progress.miss("chunk \(digest): \(reason)")
-                note(id) { $0.missing += 1 }
-            case .versions(let count):
-                note(id) { $0.versions += UInt64(count) }
-            case .chunks(let digests):
-                if seen.count > Self.seenCountMax { seen = [] }
-                for digest in digests where seen.insert(digest).inserted {
-                    if placementIndices(for: digest).contains(index) { waiting.append(digest) }
+        try await withThrowingTaskGroup(of: MoveResult.self) { tasks in
+            var copying = Copying()
+            try await walkLive { item, _ in
+                switch item {
+                case .unreadable(let digest, let reason):
+                    progress.miss("chunk \(digest): \(reason)")
+                    note(id) { $0.missing += 1 }
+                case .versions(let count):
+                    note(id) { $0.versions += UInt64(count) }
+                case .chunks(let digests):
+                    if seen.count > Self.seenCountMax { seen = [] }
+                    for digest in digests where seen.insert(digest).inserted {
+                        guard placementIndices(for: digest).contains(index) else { continue }
+                        note(id) { $0.expected += 1 }
+                        if isAudit, readBack.good.contains(digest), replica.presence(of: digest) == .synced {
+                            note(id) { $0.held += 1 }
+                            continue
+                        }
+                        while copying.inFlight >= Limits.movesInFlightMax, let result = try await tasks.next()
+                        {
+                            try await take(result, index, replica, &copying, &readBack, &progress)
+                        }
+                        guard !Task.isCancelled, volumes.usableReplica(index) != nil else {
+                            throw StoreError(.cancelled, "The volume went out of use, or the store closes.")
+                        }
+                        copying.inFlight += 1
+                        tasks.addTask { await self.move(digest, to: index, replica, isAudit: isAudit) }
+                        startReadBack(&readBack, index, replica, isLast: false, &tasks)
+                    }
                 }
-                guard waiting.count >= Self.pageCount else { return }
-                let page = waiting
-                waiting = []
-                try await copy(page, to: index, replica, isAudit: isAudit, &progress)
+            }
+            while copying.inFlight > 0, let result = try await tasks.next() {
+                try await take(result, index, replica, &copying, &readBack, &progress)
+            }
+            await append(&copying.group, to: index, replica, &readBack, &progress)
+            while readBack.isRunning || !readBack.waiting.isEmpty {
+                guard !Task.isCancelled, volumes.usableReplica(index) != nil else {
+                    throw StoreError(.cancelled, "The volume went out of use, or the store closes.")
+                }
+                startReadBack(&readBack, index, replica, isLast: true, &tasks)
+                guard let result = try await tasks.next() else { break }
+                try await take(result, index, replica, &copying, &readBack, &progress)
             }
         }
-        try await copy(waiting, to: index, replica, isAudit: isAudit, &progress)
     }
 
     private static let seenCountMax = 65_536
-    private static let pageCount = 512
+
+    private func take(
+        _ result: MoveResult,
+        _ index: Int,
+        _ replica: any Replica,
+        _ copying: inout Copying,
+        _ readBack: inout ReadBack,
+        _ progress: inout CatchUpProgress
+    ) async throws {
+        let id = replica.id
+        if case .readBack(let good) = result { return readBack.end(good) }
+        copying.inFlight -= 1
+        switch result {
+        case .readBack: break
+        case .held(let isSynced):
+            if !isSynced { progress.hasUnsynced = true }
+            note(id) { $0.held += 1 }
+        case .copied(let digest, let byteCount):
+            progress.hasUnsynced = true
+            progress.copied += 1
+            copying.unsyncedByteCount += UInt64(byteCount)
+            readBack.add(digest, byteCount)
+            noteCopied(id, byteCount)
+        case .mended:
+            progress.copied += 1
+            noteCopied(id, 0)
+        case .small(let payload):
+            copying.group.append(payload)
+            copying.groupByteCount += payload.bytes.count
+            if copying.groupByteCount >= Self.groupByteCount {
+                await append(&copying.group, to: index, replica, &readBack, &progress)
+                copying.groupByteCount = 0
+            }
+        case .missed(let reason):
+            progress.miss(reason)
+            note(id) { $0.missing += 1 }
+        }
+        // Where it is read back, that syncs.
+        if copying.unsyncedByteCount >= Limits.moveSyncByteCount, !readBack.takesMore {
+            copying.unsyncedByteCount = 0
+            try await syncIfNeeded(replica, &progress)
+        }
+    }
 
     enum LiveItem: Sendable {
         case chunks([Digest])
@@ -195,7 +276,7 @@ extension Replicator {
                 try await visit(.chunks([digest]), owner)
                 let node: ManifestNode
                 do {
-                    node = try ManifestNode(decoding: try await read(digest, range: nil))
+                    node = try ManifestNode(decoding: try await readInBackground(digest, range: nil))
                 } catch let error as StoreError where error.code == .dataUnavailable {
                     try await visit(.unreadable(digest, error.message), owner)
                     continue
@@ -211,70 +292,16 @@ extension Replicator {
 
     // MARK: Copies
 
-    private enum MoveResult: Sendable {
+    enum MoveResult: Sendable {
         case held(isSynced: Bool)
-        case copied(Int)
+        case copied(Digest, Int)
         /// Repaired in place.
         case mended
         /// To be appended with others.
         case small(PayloadRecord)
         case missed(String)
-    }
-
-    private func copy(
-        _ digests: [Digest],
-        to index: Int,
-        _ replica: any Replica,
-        isAudit: Bool,
-        _ progress: inout CatchUpProgress
-    ) async throws {
-        guard !digests.isEmpty, volumes.usableReplica(index) != nil else { return }
-        let id = replica.id
-        note(id) { $0.expected += UInt64(digests.count) }
-        var group: [PayloadRecord] = []
-        var groupBytes = 0
-        var unsyncedBytes = 0
-        await withTaskGroup(of: MoveResult.self) { tasks in
-            var rest = digests[...]
-            for digest in rest.prefix(Limits.movesInFlightMax) {
-                tasks.addTask { await self.move(digest, to: index, replica, isAudit: isAudit) }
-            }
-            rest = rest.dropFirst(Limits.movesInFlightMax)
-            while let result = await tasks.next() {
-                if let digest = rest.popFirst(), !Task.isCancelled {
-                    tasks.addTask { await self.move(digest, to: index, replica, isAudit: isAudit) }
-                }
-                switch result {
-                case .held(let isSynced):
-                    if !isSynced { progress.hasUnsynced = true }
-                    note(id) { $0.held += 1 }
-                case .copied(let byteCount):
-                    progress.hasUnsynced = true
-                    progress.copied += 1
-                    unsyncedBytes += byteCount
-                    noteCopied(id, byteCount)
-                case .mended:
-                    progress.copied += 1
-                    noteCopied(id, 0)
-                case .small(let payload):
-                    group.append(payload)
-                    groupBytes += payload.bytes.count
-                    if groupBytes >= Self.groupByteCount {
-                        await append(&group, to: index, replica, &progress)
-                        groupBytes = 0
-                    }
-                case .missed(let reason):
-                    progress.miss(reason)
-                    note(id) { $0.missing += 1 }
-                }
-            }
-        }
-        await append(&group, to: index, replica, &progress)
-        progress.copiedBytes += UInt64(unsyncedBytes)
-        if progress.copiedBytes >= Limits.moveSyncByteCount {
-            progress.copiedBytes = 0
-            try await syncIfNeeded(replica, &progress)
-        }
+        /// Copies that are durable and were read again.
+        case readBack([Digest])
     }
 
     private static let groupByteCount = 1 << 20
@@ -314,6 +341,8 @@ extension Replicator {
         }
         let payload = PayloadRecord(digest: digest, bytes: bytes)
         guard bytes.count > Limits.logPayloadSizeMax else { return .small(payload) }
+        // Here, where several are at it: one thread writes them all.
+        payload.prepareForBulk()
         return await append(payload, to: index, target)
     }
 
@@ -332,12 +361,13 @@ extension Replicator {
             guard index != target, let replica = volumes.usableReplica(index),
                 replica.presence(of: digest) != .absent
             else { return nil }
-            return (replica, volumes.isTripped(index) ? .greatestFiniteMagnitude : replica.latency.mean ?? 0)
-        }.sorted { $0.mean < $1.mean }
-        for source in sources {
+            return (replica, rank(replica))
+        }
+        // Equally fast ones take turns, for some chunks each: what stands side by side is read so.
+        for source in ordered(sources, ReadTurn(first: nextReadTurn() >> 6, isTrial: false)) {
             guard
                 case .success(let bytes) = await call(
-                    source.replica,
+                    source,
                     { $0.read(digest, range: nil, completion: $1) }
                 ),
                 SHA256Hasher.hash(bytes) == digest
@@ -350,10 +380,10 @@ extension Replicator {
     private func append(_ payload: PayloadRecord, to index: Int, _ target: any Replica) async -> MoveResult {
         var refused: VolumeError?
         for _ in 0..<Self.queueAttemptCount {
-            switch await call(target, { $0.appendBulk(payload, completion: $1) }) {
-            case .success: return .copied(payload.bytes.count)
+            switch await call(target, { $0.appendBulkIfAbsent(payload, completion: $1) }) {
+            case .success: return .copied(payload.digest, payload.bytes.count)
             case .failure(let error):
-                if error.code == .failed { fail(index, reason: error.description) }
+                noteBroken(index, error)
                 guard error.code == .overloaded, target.waitingBulkBytes > 0 else {
                     return .missed("chunk \(payload.digest): \(error)")
                 }
@@ -371,20 +401,25 @@ extension Replicator {
         _ group: inout [PayloadRecord],
         to index: Int,
         _ target: any Replica,
+        _ readBack: inout ReadBack,
         _ progress: inout CatchUpProgress
     ) async {
         guard !group.isEmpty else { return }
         let payloads = group
         group = []
-        let result = await call(target) {
-            $0.appendGroup(ReplicaGroup(payloads: payloads, batch: nil), completion: $1)
-        }
+        var records = ReplicaGroup(payloads: payloads, batch: nil)
+        records.leavesOutPresent = true
+        let request = records
+        let result = await call(target) { $0.appendGroup(request, completion: $1) }
         switch result {
         case .success:
             progress.copied += payloads.count
-            for payload in payloads { noteCopied(target.id, payload.bytes.count) }
+            for payload in payloads {
+                readBack.add(payload.digest, payload.bytes.count)
+                noteCopied(target.id, payload.bytes.count)
+            }
         case .failure(let error):
-            if error.code == .failed { fail(index, reason: error.description) }
+            noteBroken(index, error)
             progress.miss("\(payloads.count) small chunks: \(error)")
             note(target.id) { $0.missing += UInt64(payloads.count) }
         }

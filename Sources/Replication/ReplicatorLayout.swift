@@ -25,7 +25,10 @@ extension Replicator {
     /// Reads the layout and puts it into force; changes nothing yet.
     func openLayout() async throws {
         let row = try await readCatalog { try $0.document(.setting, VolumeLayout.key) }
-        var layout = VolumeLayout(founding: configured)
+        // Before the first document the store has the volumes that it was made with, under the names that chunks are placed
+        // by. One with another id has taken the place of one of them: it is new.
+        let founding = VolumeLayout(founding: configured.map { ($0.placementID, $0.placementID) })
+        var layout = founding.aligned(with: configured) ?? founding
         var committed: UInt64 = 0
         if let row {
             let stored = try VolumeLayout(decoding: row.body)

@@ -95,7 +95,7 @@ extension Replicator {
             var stack = [root]
             while let digest = stack.popLast() {
                 live.insert(digest.words.0)
-                let node = try ManifestNode(decoding: try await read(digest, range: nil))
+                let node = try ManifestNode(decoding: try await readInBackground(digest, range: nil))
                 for entry in node.entries {
                     if node.height == 0 {
                         live.insert(entry.digest.words.0)

@@ -45,7 +45,9 @@ extension Replicator {
             inspector: inspector
         )
         pipeline.onVolumeFailure.withLock { handler in
-            handler = { [weak replicator] index, reason in replicator?.fail(index, reason: reason) }
+            handler = { [weak replicator] index, replica, reason in
+                replicator?.fail(index, reason: reason, of: replica)
+            }
         }
         do {
             try await pipeline.recover(try await replicator.reports())

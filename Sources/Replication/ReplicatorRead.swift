@@ -11,9 +11,34 @@ extension Replicator {
     /// - Throws: `StoreError` with `.dataUnavailable` when no replica has good bytes, `.deadlineExceeded`.
     package func read(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
         clientTurns.wrappingAdd(1, ordering: .relaxed)
+        return try await readInBackground(digest, range: range)
+    }
+
+    /// The same of what the system has in memory, without waiting for anything, to where it is wanted.
+    /// - Parameter target: has the length of the range.
+    /// - Returns: false when it is not there, or when `read` has something to find out about it; then `target` holds nothing
+    ///   of use.
+    package func readCached(
+        _ digest: Digest,
+        length: Int,
+        range: Range<Int>,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        let placement = placementIndices(for: digest)
+        let first = firstCopy(of: digest, isSmall: length <= Limits.logPayloadSizeMax)
+        guard readCached(digest, range, placement, first, into: target) else { return false }
+        clientTurns.wrappingAdd(1, ordering: .relaxed)
+        return true
+    }
+
+    /// The same for work of the store's own, which makes room for clients and not for itself.
+    func readInBackground(_ digest: Digest, range: Range<Int>?) async throws -> [UInt8] {
         let indices = placementIndices(for: digest)
-        let turn = readTurn(for: digest, range)
-        if let range, let bytes = readCached(digest, range, indices, turn) { return bytes }
+        let isSmall = range.map { $0.upperBound <= Limits.logPayloadSizeMax } ?? false
+        let first = firstCopy(of: digest, isSmall: isSmall)
+        if isSmall, let range, let bytes = cachedBytes(digest, range, indices, first) { return bytes }
+        let isTrial = disksAsked.wrappingAdd(1, ordering: .relaxed).newValue % Limits.readsPerTrial == 0
+        let turn = ReadTurn(first: first, isTrial: isTrial)
         let candidates = readCandidates(for: digest, placement: indices, turn)
         guard !candidates.isEmpty else { throw noCopyError(digest, indices, failures: []) }
         do {
@@ -37,11 +62,18 @@ extension Replicator {
     /// Which copy is read first. Small payloads take turns. A large one keeps to one copy for a while, another one for
     /// each digest: three copies in the system's memory would need three times the memory and three readings from the
     /// disks until everything is there. Over many reads every copy gets its turn.
-    private func readTurn(for digest: Digest, _ range: Range<Int>?) -> Int {
+    private func firstCopy(of digest: Digest, isSmall: Bool) -> Int {
         let turn = nextReadTurn()
-        if let range, range.upperBound <= Limits.logPayloadSizeMax { return turn }
         let own = Int(truncatingIfNeeded: digest.words.0 >> 32)
-        return own &+ (turn &>> Limits.readTurnShift)
+        return isSmall ? turn : own &+ (turn &>> Limits.readTurnShift)
+    }
+
+    struct ReadTurn {
+        /// Counts on from read to read; among equally fast copies it chooses the first.
+        let first: Int
+        /// A volume that was slow is asked first, once: who is never asked is never seen to be fast again, nor to be so slow
+        /// that it has to be reported.
+        let isTrial: Bool
     }
 
     /// The last resort: copies where the chunk does not belong (any more).
@@ -66,7 +98,9 @@ extension Replicator {
     }
 
     /// Replicas that have the chunk by their index, best first: equally fast ones take turns.
-    private func readCandidates(for digest: Digest, placement: [Int], _ turn: Int) -> [any Replica] {
+    private func readCandidates(for digest: Digest, placement: [Int], _ turn: ReadTurn)
+        -> [any Replica]
+    {
         var holders: [(replica: any Replica, mean: Double)] = []
         var isElsewhere = false
         for index in placement {
@@ -77,7 +111,7 @@ extension Replicator {
             if replica.presence(of: digest) == .absent {
                 isElsewhere = true
                 // On a volume that is being filled it is no finding: the walk brings it.
-                if !mustBeFilled(index) { noteMissing(digest, on: index, foundBy: .read) }
+                if !mustBeFilled(index) { noteAbsence(of: digest, on: index, foundBy: .read) }
             } else {
                 holders.append((replica, rank(replica)))
             }
@@ -104,23 +138,33 @@ extension Replicator {
         return holders.sorted { $0.mean < $1.mean }.map(\.replica)
     }
 
-    private func ordered(_ holders: [(replica: any Replica, mean: Double)], _ turn: Int) -> [any Replica] {
+    func ordered(_ holders: [(replica: any Replica, mean: Double)], _ turn: ReadTurn) -> [any Replica] {
         guard holders.count > 1 else { return holders.map(\.replica) }
         let best = holders.map(\.mean).min() ?? 0
-        let first = Int(UInt(bitPattern: turn) % UInt(holders.count))
+        let first = Int(UInt(bitPattern: turn.first) % UInt(holders.count))
         let turned = holders[first...] + holders[..<first]
         let fast = turned.filter { $0.mean <= best * 2 + 200_000 }.map(\.replica)
-        let slow = holders.filter { $0.mean > best * 2 + 200_000 }.sorted { $0.mean < $1.mean }.map(\.replica)
-        return fast + slow
+        let slow = holders.filter { $0.mean > best * 2 + 200_000 }.sorted { $0.mean < $1.mean }
+        let eligibleCount = slow.count { $0.mean < Self.suspectRank }
+        if turn.isTrial, eligibleCount > 0 {
+            var rest = slow
+            let tried = rest.remove(at: Int(UInt(bitPattern: turn.first) % UInt(eligibleCount)))
+            return [tried.replica] + fast + rest.map(\.replica)
+        }
+        return fast + slow.map(\.replica)
     }
 
-    /// A small payload that the system has in memory is read where the caller runs: a thread of the volume, a hedge and
-    /// a deadline cost ten times as much. Only where nothing else is to be done: every copy is where it should be. The
+    /// What the system has in memory is read where the caller runs: a thread of the volume, a hedge and a deadline cost a
+    /// small payload ten times as much. Only where nothing else is to be done: every copy is where it should be. The
     /// replica is the one that the race would begin with, which meets whatever is wrong with its copy.
-    private func readCached(_ digest: Digest, _ range: Range<Int>, _ placement: [Int], _ turn: Int)
-        -> [UInt8]?
-    {
-        guard range.upperBound <= Limits.logPayloadSizeMax, !placement.isEmpty else { return nil }
+    private func readCached(
+        _ digest: Digest,
+        _ range: Range<Int>,
+        _ placement: [Int],
+        _ turn: Int,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        guard !placement.isEmpty else { return false }
         let start = Int(UInt(bitPattern: turn) % UInt(placement.count))
         var first = placement[start]
         let suspects = volumes.suspects
@@ -131,14 +175,29 @@ extension Replicator {
         var chosen: (any Replica)?
         for index in placement {
             guard let replica = volumes.usableReplica(index), replica.presence(of: digest) != .absent
-            else { return nil }
+            else { return false }
             if index == first { chosen = replica }
         }
-        return chosen?.readCached(digest, range: range)
+        return chosen?.readCached(digest, range: range, into: target) ?? false
     }
 
+    private func cachedBytes(_ digest: Digest, _ range: Range<Int>, _ placement: [Int], _ turn: Int)
+        -> [UInt8]?
+    {
+        guard range.count <= Limits.logPayloadSizeMax else { return nil }
+        let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initialized in
+            let room = UnsafeMutableRawBufferPointer(buffer)
+            let target = UnsafeMutableRawBufferPointer(rebasing: room[..<range.count])
+            if readCached(digest, range, placement, turn, into: target) { initialized = range.count }
+        }
+        return bytes.isEmpty ? nil : bytes
+    }
+
+    /// What a suspect volume's mean is raised by, in nanoseconds.
+    private static let suspectRank = 1e12
+
     /// The mean latency in nanoseconds; a volume that seems to hang comes last.
-    private func rank(_ replica: any Replica) -> Double {
+    func rank(_ replica: any Replica) -> Double {
         if replica.busyDuration > Limits.hangSuspicion { return .greatestFiniteMagnitude }
         if let index = volumes.index(of: replica.id), volumes.isTripped(index) {
             return .greatestFiniteMagnitude
@@ -146,7 +205,7 @@ extension Replicator {
         let mean = replica.latency.mean ?? 0
         // Behind every healthy one, and in front of those that hang.
         guard let index = volumes.index(of: replica.id), volumes.suspects.contains(index) else { return mean }
-        return mean + 1e12
+        return mean + Self.suspectRank
     }
 
     private func noteReadFailure(_ failure: ReadRace.Failure, of digest: Digest) {
@@ -177,14 +236,14 @@ extension Replicator {
         verified.remove(digest, on: index)
         switch error.code {
         case .failed:
-            fail(index, reason: error.description)
+            noteBroken(index, error)
         case .full:
             // The volume is behind; it is caught up when it has room again.
             break
         case .notFound:
             // A surplus copy that garbage collection has just taken away is not missed.
             guard placementIndices(for: digest).contains(index) else { return }
-            noteMissing(digest, on: index, foundBy: source)
+            noteAbsence(of: digest, on: index, foundBy: source)
         case .overloaded:
             // It says something about the volume's queue; about the copy only when that was to be written.
             if source == .write { noteMissing(digest, on: index, foundBy: source) }
@@ -254,6 +313,7 @@ extension Replicator {
 
     /// Gives a volume a good copy of a chunk. Only bytes whose SHA-256 is the chunk's name are written.
     package func repair(_ digest: Digest, on volume: VolumeID) async -> Finding.Outcome {
+        guard !isReadOnly else { return .failed("the store is on a read-only file system") }
         guard let index = volumes.index(of: volume), let target = volumes.usableReplica(index) else {
             return .failed("the volume is not usable")
         }
@@ -312,7 +372,7 @@ extension Replicator {
         from source: VolumeID
     ) async -> Finding.Outcome {
         if case .failure(let error) = await call(target, { $0.repair(payload, completion: $1) }) {
-            if error.code == .failed { fail(index, reason: error.description) }
+            noteBroken(index, error)
             return .failed(error.description)
         }
         if case .failure(let error) = await call(

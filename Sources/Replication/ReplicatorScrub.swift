@@ -67,7 +67,7 @@ extension Replicator {
         switch await call(replica, { $0.scrub(scrubber, byteCount: byteCount, completion: $1) }) {
         case .success(let done): step = done
         case .failure(let error):
-            if error.code == .failed { fail(index, reason: error.description) }
+            noteBroken(index, error)
             throw StoreError(
                 error.code == .closed ? .cancelled : .inputOutput,
                 "\(volumes.slots[index].label): \(error.message)",
@@ -134,11 +134,17 @@ extension Replicator {
         var problem: String?
         // The earliest first: the log is cut there.
         let batches = unsettled.compactMap(\.lostBatch).sorted()
+        let end = ContinuousClock.now + deadline
+        // Another volume may be out for the same reason, or lag for a moment; the next walk finds the batch again.
+        let patience = min(end, ContinuousClock.now + .seconds(10))
+        while !batches.isEmpty, !hasPeersForRebuild(index), !Task.isCancelled, ContinuousClock.now < patience
+        {
+            do { try await clock.sleep(for: .milliseconds(20)) } catch { continue }
+        }
         if let replica = volumes.usableReplica(index) {
             if !batches.isEmpty { problem = await rebuildLog(index, replica, batches) }
             replica.setComplete(through: 0)
         }
-        let end = ContinuousClock.now + deadline
         while problem == nil, !isWhole(index) {
             guard !Task.isCancelled, ContinuousClock.now < end else {
                 problem = volumes.problem(at: index) ?? "the volume is still behind; it goes on by itself"
@@ -154,12 +160,16 @@ extension Replicator {
         }
     }
 
+    /// Whether the log can do without this volume.
+    private func hasPeersForRebuild(_ index: Int) -> Bool {
+        volumes.slots.indices.count { $0 != index && isWhole($0) } >= quorum.writeQuorum
+    }
+
     /// - Returns: why it can't be done now.
     private func rebuildLog(_ index: Int, _ replica: any Replica, _ batches: [RecordLocation]) async
         -> String?
     {
-        let others = volumes.slots.indices.count { $0 != index && isWhole($0) }
-        guard others >= quorum.writeQuorum else {
+        guard hasPeersForRebuild(index) else {
             return "its log can't be rebuilt while other volumes are not whole"
         }
         for location in batches {

@@ -89,12 +89,20 @@ extension Replicator {
             if receipt.needsBulkSync { holders = holders.intersection(synced) }
         }
         let incomplete = VolumeMask.of(volumes.present).subtracting(holders)
+        let knownAt = receipts.map(\.knownAt).min() ?? .now
         let position = try await withCheckedThrowingContinuation { continuation in
             pipeline.submit(
                 CommitPipeline.SystemRequest(
                     mutations: { _ in
                         let mutations = [CatalogMutation.noteSnapshot(note)]
-                        return .success(.init(mutations: mutations, membership: nil, incomplete: incomplete))
+                        return .success(
+                            .init(
+                                mutations: mutations,
+                                membership: nil,
+                                incomplete: incomplete,
+                                knownAt: knownAt
+                            )
+                        )
                     },
                     pins: receipts.map(\.pin),
                     answer: { continuation.resume(with: $0.mapError { $0 as any Error }) }

@@ -34,8 +34,11 @@ package struct ReplicatorStatus: Sendable {
     package let batchCount: Int
 
     /// Volumes that hold every payload of every commit.
-    package var wholeCount: Int {
-        volumes.count { $0.problem == nil && !$0.mustBeFilled && $0.completeSequence >= committed }
+    package var wholeCount: Int { wholeCount(through: committed) }
+
+    /// Volumes that hold every payload of every commit up to one.
+    package func wholeCount(through sequence: UInt64) -> Int {
+        volumes.count { $0.problem == nil && !$0.mustBeFilled && $0.completeSequence >= sequence }
     }
 }
 
@@ -127,7 +130,7 @@ extension Replicator {
         case .failure(let error):
             // Looking changes nothing: whoever asked decides about the repair.
             verified.remove(digest, on: index)
-            if error.code == .failed { fail(index, reason: error.description) }
+            noteBroken(index, error)
             switch error.code {
             case .notFound: return .missing
             case .corrupt, .inputOutput: return .damaged(error.description)

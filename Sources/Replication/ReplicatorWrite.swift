@@ -12,6 +12,8 @@ package struct ChunkWrite: Sendable {
     let placement: VolumeMask
     /// The roster by which that was so.
     let placementVersion: UInt64
+    /// Before volumes were asked what they have.
+    let knownAt: LossMoment
     /// Where good copies stand; volumes that are slower than the quorum come in later.
     let copies: ChunkCopies
     let pin: ChunkPin
@@ -67,6 +69,7 @@ extension Replicator {
         let placement = VolumeMask.of(indices)
         // Before anybody is asked whether it has it: what is found from here on stays.
         let pin = ChunkPin(payload.digest, in: pipeline.gate)
+        let knownAt = LossMoment.now
         let copies = ChunkCopies()
         var holders = VolumeMask()
         var hasUnsynced = false
@@ -100,6 +103,7 @@ extension Replicator {
                     deferred: targets.isEmpty ? nil : payload,
                     placement: placement,
                     placementVersion: roster.version,
+                    knownAt: knownAt,
                     copies: copies,
                     pin: pin,
                     needsBulkSync: false,
@@ -117,6 +121,7 @@ extension Replicator {
                 deferred: nil,
                 placement: placement,
                 placementVersion: roster.version,
+                knownAt: knownAt,
                 copies: copies,
                 pin: pin,
                 needsBulkSync: false,
@@ -132,6 +137,7 @@ extension Replicator {
             deferred: nil,
             placement: placement,
             placementVersion: roster.version,
+            knownAt: knownAt,
             copies: copies,
             pin: pin,
             needsBulkSync: hasUnsynced || !targets.isEmpty,

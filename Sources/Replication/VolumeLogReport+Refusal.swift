@@ -20,7 +20,10 @@ extension VolumeLogReport {
                 return "the \(name) of its log, \(position), \(reason)"
             }
         }
-        for (name, number) in [("promise", record.promise), ("commit index", knownCommitIndex)]
+        for (name, number) in [
+            ("promise", record.promise), ("commit index", knownCommitIndex),
+            ("watermark of what is complete", completeSequence),
+        ]
         where number > Self.numberMax {
             return "its \(name), \(number), is higher than any can be"
         }

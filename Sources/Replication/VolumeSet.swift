@@ -91,6 +91,16 @@ package final class VolumeSet: Sendable {
     package func index(of id: VolumeID) -> Int? { roster.indexByID[id] }
 
     /// The volumes that should hold a chunk, best first.
+    /// Those of the volumes that have a copy still, as far as is known: none that has lost something since, nor one that was
+    /// away, which may have come back without what was never synced.
+    func stillHolding(_ holders: VolumeMask, since moment: LossMoment) -> VolumeMask {
+        var mask = VolumeMask()
+        for index in holders.indices where usableReplica(index)?.hasLost(since: moment) == false {
+            mask.insert(index)
+        }
+        return mask
+    }
+
     func placementIndices(for digest: Digest) -> [Int] { roster.placementIndices(for: digest) }
 
     // MARK: Changes
@@ -267,9 +277,12 @@ package final class VolumeSet: Sendable {
     }
 
     /// Notes a failure for good (until the store is opened again).
+    /// - Parameter replica: the one that failed; nothing is noted when it is not there any more.
     /// - Returns: whether it is news.
-    package func markFailed(_ index: Int, _ reason: String) -> Bool {
+    package func markFailed(_ index: Int, _ reason: String, of replica: (any Replica)? = nil) -> Bool {
         failures.withLock { failures in
+            // A replica departs first, and is forgiven then: what is noted of it here does not outlive it.
+            if let replica, slots[index].replica !== replica { return false }
             guard failures[index] == nil else { return false }
             failures[index] = reason
             failedBits.store(Self.mask(of: failures).bits, ordering: .releasing)
@@ -300,11 +313,20 @@ package final class VolumeSet: Sendable {
     }
 
     /// The error for too few usable volumes: names each one that is missing, and why.
-    func shortage(of indices: [Int], needed: Int, for purpose: String) -> StoreError {
+    func shortage(
+        of indices: [Int],
+        needed: Int,
+        for purpose: String,
+        lost: VolumeMask = VolumeMask()
+    ) -> StoreError {
         var reasons: [String] = []
         var fullCount = 0
-        for index in indices where !acceptsPayloads(index) {
-            if let problem = problem(at: index) {
+        for index in indices where !acceptsPayloads(index) || lost.contains(index) {
+            if lost.contains(index) {
+                reasons.append(
+                    "\(slots[index].label): it was opened, or has lost something, since the copy was written"
+                )
+            } else if let problem = problem(at: index) {
                 reasons.append("\(slots[index].label): \(problem)")
             } else if slots[index].role == .readOnly {
                 reasons.append("\(slots[index].label): read-only")
@@ -323,7 +345,9 @@ package final class VolumeSet: Sendable {
                 + "Not usable: \(reasons.joined(separator: "; ")). Nothing became visible.",
             advice: isFull
                 ? "Delete what is not needed or add space; deletes still work."
-                : "Bring a volume back, or replace it: holdfast volume replace."
+                : lost.count + usable >= needed
+                    ? "Write it again: copies that are missing are written then."
+                    : "Bring a volume back, or replace it: holdfast volume replace."
         )
     }
 

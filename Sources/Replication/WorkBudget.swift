@@ -8,15 +8,32 @@ package final class ClientLoad: Sendable {
     /// Clients that just got an answer are likely to ask again.
     private static let memory: Duration = .milliseconds(100)
 
+    /// Whether what the task reads and writes is no client's: nothing would ever be idle that yields to itself.
+    @TaskLocal private static var isBackground = false
+
     package init() {}
 
+    /// Runs `body`, and what it starts, without counting it as a client's.
+    package static func inBackground<Value: Sendable>(
+        _ body: () async throws -> Value
+    ) async rethrows -> Value {
+        try await $isBackground.withValue(true, operation: body)
+    }
+
     package func run<Value>(_ body: () async throws -> Value) async rethrows -> Value {
+        guard !Self.isBackground else { return try await body() }
         running.wrappingAdd(1, ordering: .relaxed)
         defer {
             running.wrappingSubtract(1, ordering: .relaxed)
             lastEnd.withLock { $0 = .now }
         }
         return try await body()
+    }
+
+    /// Notes that a client was served just now, at once.
+    package func note() {
+        guard !Self.isBackground else { return }
+        lastEnd.withLock { $0 = .now }
     }
 
     package var isBusy: Bool {
@@ -82,10 +99,18 @@ package final class WorkBudget: Sendable {
 
     private let state: Mutex<State>
     private let load: ClientLoad
+    private let isUrgent: @Sendable () -> Bool
     private let clock: any StoreClock
 
-    package init(_ rates: Rates = .standard, load: ClientLoad, clock: any StoreClock) {
+    /// - Parameter isUrgent: whether clients wait for the work itself: then it does not yield to them.
+    package init(
+        _ rates: Rates = .standard,
+        load: ClientLoad,
+        isUrgent: @escaping @Sendable () -> Bool = { false },
+        clock: any StoreClock
+    ) {
         self.load = load
+        self.isUrgent = isUrgent
         self.clock = clock
         let now = clock.monotonicNanoseconds()
         state = Mutex(Self.state(rates, now))
@@ -106,11 +131,12 @@ package final class WorkBudget: Sendable {
         state.withLock { $0 = Self.state(rates, now) }
     }
 
-    package var isBusy: Bool { load.isBusy }
+    /// Whether there are clients to whom the work yields.
+    package var isBusy: Bool { load.isBusy && !isUrgent() }
 
     /// Says what was just done; returns when more may be done.
     package func spend(bytes: UInt64, operations: UInt64) async throws {
-        let isBusy = load.isBusy
+        let isBusy = isBusy
         let now = clock.monotonicNanoseconds()
         let pause = state.withLock { state -> Duration in
             if state.rates.isUnlimitedWhenIdle && !isBusy { return .zero }
@@ -125,7 +151,7 @@ package final class WorkBudget: Sendable {
             let piece = min(rest, .milliseconds(50))
             try await clock.sleep(for: piece)
             rest -= piece
-            if rates.isUnlimitedWhenIdle && !load.isBusy { return }
+            if rates.isUnlimitedWhenIdle && !self.isBusy { return }
         }
     }
 }

@@ -20,7 +20,8 @@ package final class WorkerThread: Sendable {
     }
 
     private struct State {
-        var jobs: [Job] = []
+        /// Those before `head` are taken; nothing of them is kept.
+        var jobs: [Job?] = []
         var head = 0
         var cost = 0
         var isStopped = false
@@ -31,8 +32,8 @@ package final class WorkerThread: Sendable {
         mutating func takeNext() -> Job? {
             isRunningJob = false
             runningSince = nil
-            guard !isStopped, head < jobs.count else { return nil }
-            let job = jobs[head]
+            guard !isStopped, head < jobs.count, let job = jobs[head] else { return nil }
+            jobs[head] = nil
             head += 1
             if head == jobs.count || head >= 256 {
                 jobs.removeFirst(head)
@@ -165,7 +166,7 @@ package final class WorkerThread: Sendable {
     package func stop() {
         let dropped = core.withLock { state in
             state.isStopped = true
-            let waiting = Array(state.jobs[state.head...])
+            let waiting = state.jobs[state.head...].compactMap(\.self)
             state.jobs = []
             state.head = 0
             state.cost = 0

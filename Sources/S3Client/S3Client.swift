@@ -52,6 +52,9 @@ package final class S3Client: Sendable {
     /// Buckets whose region is remembered.
     private static let regionCountMax = 1024
 
+    /// Who asks.
+    package func accessKey() async throws -> String { try await provider.credentials().accessKey }
+
     // MARK: Requests
 
     /// Makes a request and hands the answer to `receive` when its status is one of those that the call expects.

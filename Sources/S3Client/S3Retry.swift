@@ -68,7 +68,10 @@ package final class S3RetryBudget: Sendable {
         tokens = Mutex(Double(countMax))
     }
 
+    // Not inlined: async functions call both, before and behind awaits, and must not keep one thread's identity for both locks.
+
     /// - Returns: false when there is none left.
+    @inline(never)
     package func take() -> Bool {
         tokens.withLock { tokens in
             guard tokens >= 1 else { return false }
@@ -77,5 +80,6 @@ package final class S3RetryBudget: Sendable {
         }
     }
 
+    @inline(never)
     package func noteSuccess() { tokens.withLock { $0 = min($0 + earned, tokenCountMax) } }
 }

@@ -18,6 +18,12 @@ package struct S3UploadedPart: Hashable, Sendable {
     }
 }
 
+package struct S3BegunUpload: Hashable, Sendable {
+    package let uploadID: String
+    /// How the server is going to encrypt the object, as it tells; empty: it doesn't.
+    package let encryption: String
+}
+
 package struct S3PendingUpload: Hashable, Sendable {
     package let key: ObjectKey
     package let uploadID: String
@@ -38,14 +44,13 @@ package struct S3CompletedUpload: Sendable {
 extension S3Client {
     /// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html
     /// - Parameter checksum: what the parts are going to bring.
-    /// - Returns: the id of the upload.
     package func createUpload(
         _ bucket: String,
         _ key: ObjectKey,
         options: S3ObjectOptions = S3ObjectOptions(),
         checksum: ChecksumAlgorithm? = nil,
         checksumType: ChecksumType? = nil
-    ) async throws -> String {
+    ) async throws -> S3BegunUpload {
         var call = S3Call("POST", bucket: bucket, key: key)
         call.query = [("uploads", nil)]
         options.apply(to: &call)
@@ -53,10 +58,13 @@ extension S3Client {
         call.headers.remove("if-none-match")
         call.setHeader("x-amz-checksum-algorithm", checksum?.name)
         call.setHeader("x-amz-checksum-type", checksumType?.name)
-        let xml = try await document(call, body: .empty).document("InitiateMultipartUploadResult")
-        let id = try AnswerElement(xml).text("UploadId")
+        let answer = try await document(call, body: .empty)
+        let id = try AnswerElement(try answer.document("InitiateMultipartUploadResult")).text("UploadId")
         guard !id.isEmpty else { throw S3ClientError.answer("The server began an upload without an id.") }
-        return id
+        let encryption = ["", "-aws-kms-key-id", "-context"].compactMap {
+            answer.head.first("x-amz-server-side-encryption\($0)")
+        }
+        return S3BegunUpload(uploadID: id, encryption: encryption.joined(separator: " "))
     }
 
     package func uploadPart(

@@ -1,6 +1,6 @@
 /// Appends the store's binary forms: little-endian integers, byte strings with their length in front.
 ///
-/// Inlinable, as the reader is: every row and batch goes through here, and an integer that is written through an
+/// Inlined, as the reader is: every row and batch goes through here, and an integer that is written through an
 /// unspecialised generic of another module costs more than all the rest of it.
 package struct ByteWriter: Sendable {
     @usableFromInline var written: [UInt8]
@@ -12,7 +12,8 @@ package struct ByteWriter: Sendable {
         written.reserveCapacity(capacity)
     }
 
-    @inlinable package mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
+    @inlinable @inline(__always)
+    package mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
         withUnsafeBytes(of: value.littleEndian) { written.append(contentsOf: $0) }
     }
 
@@ -35,10 +36,12 @@ package struct ByteWriter: Sendable {
     }
 
     /// Bytes as they are, without a length.
-    @inlinable package mutating func write(raw: some Sequence<UInt8>) { written.append(contentsOf: raw) }
+    @inlinable @inline(__always)
+    package mutating func write(raw: some Sequence<UInt8>) { written.append(contentsOf: raw) }
 
     /// A length in 32 bits, then the bytes.
-    @inlinable package mutating func write(counted: some Collection<UInt8>) {
+    @inlinable @inline(__always)
+    package mutating func write(counted: some Collection<UInt8>) {
         precondition(counted.count <= UInt32.max, "A counted byte string has at most 4 GiB.")
         write(UInt32(counted.count))
         written.append(contentsOf: counted)

@@ -5,7 +5,7 @@ package enum CoverageMark: String, CaseIterable, Sendable {
     case volumeFailed, volumeForgiven, batchWithoutPayloads, quorumLost, commitsRefusedForCopies
     case hedgedRead, readAfterFailure, repaired, volumeFilled, caughtUp
     case snapshotStored, snapshotImported, garbageBuried, garbageSaved
-    case logTailCut, unsyncedDiscarded
+    case logTailCut, unsyncedDiscarded, sharedSync
 
     #if DEBUG
         private static let counts = Mutex<[CoverageMark: Int]>([:])

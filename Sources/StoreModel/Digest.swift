@@ -25,11 +25,17 @@ package struct Digest: Hashable, Sendable, BitwiseCopyable {
         )
     }
 
-    /// Parses 64 hexadecimal digits of either case, or returns nil.
-    package init?(hex: some StringProtocol) {
-        guard let bytes = Hex.decode(hex), bytes.count == Self.byteCount else { return nil }
+    /// Takes exactly 32 bytes, or returns nil.
+    package init?(_ bytes: [UInt8]) {
+        guard bytes.count == Self.byteCount else { return nil }
         guard let digest = bytes.withUnsafeBytes({ Digest(bytes: $0) }) else { return nil }
         self = digest
+    }
+
+    /// Parses 64 hexadecimal digits of either case, or returns nil.
+    package init?(hex: some StringProtocol) {
+        guard let bytes = Hex.decode(hex) else { return nil }
+        self.init(bytes)
     }
 
     package var bytes: [UInt8] {

@@ -20,6 +20,9 @@ package enum Limits {
     package static let batchEntryCountMax = 512
     /// Batches that are durable but not yet applied to the catalog's index: beyond, commits wait.
     package static let unappliedBatchCountMax = 64
+    /// Small payloads that are kept for a volume which lags behind the quorum that answered for them: a tenth of a second
+    /// of small puts. What does not fit it gets by catching up.
+    package static let laggardPayloadByteCountMax = 16 << 20
     /// Decisions after which the catalog's index is told although nobody waits for it: enough that a page of the index
     /// that many of them touch is written once; few enough that a reader who comes then waits a few milliseconds.
     package static let applyGroupEntryCount = 256
@@ -36,12 +39,17 @@ package enum Limits {
     package static let bulkQueueByteCountMax = uploadPermitCount * chunkSizeMax
     /// Large payloads that stand in memory as volumes write them, at the same time: with the largest chunk 12 MiB.
     package static let payloadImageCountMax = 3
-    /// A download reads at most so much of a chunk at a time: chunks may be four times as long.
+    /// A download reads at most so much of a chunk at a time, from a disk or from the system's memory. A quarter of it would
+    /// stay in the processor's cache until it is sent, and costs a third more: by what each piece costs besides. Twice as
+    /// much costs no less, and memory.
     package static let readPieceSizeMax = 512 << 10
     /// Pieces that all downloads together may have read ahead beyond the one that each may.
     package static let readAheadShareCount = 6
     /// After two to this power reads the large payloads are read from the next of their copies.
     package static let readTurnShift = 14
+    /// One of so many reads begins with a volume that was slower than the others: less than one of a hundred, so that the 99th
+    /// percentile does not show it.
+    package static let readsPerTrial = 128
     /// Reader threads of one volume. A hung volume costs these threads and no others.
     package static let readerThreadsPerVolume = 2
     /// Threads that read the catalog's index, and reads that may wait for them.
@@ -63,6 +71,12 @@ package enum Limits {
     package static let repairWorkerCount = 2
     /// Findings that are kept; beyond, the oldest closed ones make room.
     package static let findingCountMax = 10_000
+    /// Their documents together: a few findings of which much is told make room as many small ones do.
+    package static let findingByteCountMax = 32 << 20
+    /// The versions that are named around one lost chunk; all of them are counted.
+    package static let lossAccountByteCountMax = 16 << 10
+    /// What is named around all lost chunks that are looked at together, beside one version for each of them.
+    package static let lossAccountsByteCountMax = 4 << 20
     /// Key and body of one document. A body holds the longest setting that S3 knows; a snapshot's block holds a row.
     package static let documentKeySizeMax = 2 << 10
     package static let documentBodySizeMax = 512 << 10
@@ -100,6 +114,10 @@ package enum Limits {
     package static let movesInFlightMax = 8
     /// Copied bytes after which a volume's bulk segment is synced: what a crash makes to be copied again.
     package static let moveSyncByteCount = 256 << 20
+    /// Copied bytes after which those of a new volume are made durable and read back, beside the copying.
+    package static let readBackByteCount = 32 << 20
+    /// What the opening of a volume that is only read may write, in memory: an epoch, cut tails, a snapshot.
+    package static let overlayByteCountMax: UInt64 = 256 << 20
     /// How long opening waits for a volume's identity, which is two small files.
     package static let identityDeadline: Duration = .seconds(10)
     /// How long opening waits for one volume: a full tail is walked in a few seconds. One that takes longer hangs.

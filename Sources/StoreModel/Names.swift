@@ -21,16 +21,24 @@ package struct BucketName: Hashable, Sendable, Comparable, CustomStringConvertib
         }
         guard let first = bytes.first, let last = bytes.last, isLetterOrDigit(first), isLetterOrDigit(last)
         else { return "it must begin and end with a letter or a digit" }
-        if text.contains("..") { return "two dots may not follow each other" }
-        if isAddress(text) { return "it may not look like an IP address" }
-        for prefix in ["xn--", "sthree-", "amzn-s3-demo-"] where text.hasPrefix(prefix) {
+        let dot = UInt8(ascii: ".")
+        if bytes.contains(dot) {
+            if zip(bytes, bytes.dropFirst()).contains(where: { $0 == dot && $1 == dot }) {
+                return "two dots may not follow each other"
+            }
+            if isAddress(text) { return "it may not look like an IP address" }
+        }
+        // By bytes: each request names a bucket, and strings are compared by Unicode's rules.
+        for prefix in reservedPrefixes where bytes.starts(with: prefix.utf8) {
             return "the prefix \(prefix) is reserved"
         }
-        for suffix in ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"] where text.hasSuffix(suffix) {
+        for suffix in reservedSuffixes where bytes.suffix(suffix.utf8.count).elementsEqual(suffix.utf8) {
             return "the suffix \(suffix) is reserved"
         }
         return nil
     }
+    private static let reservedPrefixes = ["xn--", "sthree-", "amzn-s3-demo-"]
+    private static let reservedSuffixes = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"]
 
     private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
         (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte)

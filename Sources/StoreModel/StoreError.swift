@@ -14,7 +14,7 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
             case noSuchUpload, invalidPart, invalidPartOrder, entityTooSmall, objectLocked, noSuchSetting
             case invalidBucketState, payloadHashMismatch
             case accessDenied, masterKeyUnavailable, encryptionKeyMissing, encryptionKeyUnexpected
-            case noSuchAccount, noSuchAccessKey, serverUnreachable, notMirrored
+            case noSuchAccount, noSuchAccessKey, serverUnreachable, notMirrored, fileAccessDenied
         }
 
         fileprivate let value: Value
@@ -85,6 +85,8 @@ package struct StoreError: Error, Sendable, CustomStringConvertible {
         package static let serverUnreachable = Code(value: .serverUnreachable)
         /// The version is in the store; a mirror that its bucket waits for does not have it yet.
         package static let notMirrored = Code(value: .notMirrored)
+        /// The system lets this user not read or write the store's files, or they lie on a read-only file system.
+        package static let fileAccessDenied = Code(value: .fileAccessDenied)
 
         package var description: String { value.rawValue }
 

@@ -89,8 +89,14 @@ extension AdminSocketClient {
 
     func mirrorAudits() async throws -> MirrorAuditListDocument { try await get("mirror-audits") }
 
-    func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?) async throws -> MirrorAuditListDocument {
-        try await call("POST", "mirror-audits/\(action.rawValue)", ["mirror": mirror])
+    func changeMirrorAudit(_ action: ScrubAction, _ mirror: String?, isDeep: Bool) async throws
+        -> MirrorAuditListDocument
+    {
+        // A server that knows no deep audits on demand says so.
+        var body: [String: MirrorMember] = [:]
+        if let mirror { body["mirror"] = .text(mirror) }
+        if isDeep { body["deep"] = .flag(true) }
+        return try await call("POST", "mirror-audits/\(action.rawValue)", body)
     }
 
     func runMirrorAudits() async throws -> Bool { false }

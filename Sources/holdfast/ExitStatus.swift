@@ -96,6 +96,7 @@ package enum ExitStatus: Int32, Sendable {
         .noSuchAccessKey: .notFound,
         .serverUnreachable: .unreachable,
         .notMirrored: .notMirrored,
+        .fileAccessDenied: .localFile,
     ]
 
     package init(_ code: StoreError.Code) { self = Self.table[code] ?? .internalFault }

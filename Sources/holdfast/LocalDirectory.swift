@@ -23,11 +23,12 @@ final class LocalDirectory: Sendable {
     }
 
     /// Opens a directory that the user named, and makes it and its parents when they are missing.
-    static func openCreating(_ path: String) throws -> LocalDirectory {
+    /// - Parameter mode: of those that are made, but for the umask.
+    static func openCreating(_ path: String, mode: mode_t = 0o777) throws -> LocalDirectory {
         var made = path.hasPrefix("/") ? "/" : ""
         for component in path.split(separator: "/") {
             made += component
-            guard mkdir(made, 0o777) == 0 || errno == EEXIST || errno == EISDIR else {
+            guard mkdir(made, mode) == 0 || errno == EEXIST || errno == EISDIR else {
                 throw systemError(.fileUnwritable, made, errno)
             }
             made += "/"
@@ -53,8 +54,9 @@ final class LocalDirectory: Sendable {
     }
 
     /// Opens a file in this directory, or makes it.
-    func file(_ name: String, flags: Int32) throws -> LocalFile {
-        let opened = openat(descriptor, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o666)
+    /// - Parameter mode: when it is made, but for the umask.
+    func file(_ name: String, flags: Int32, mode: mode_t = 0o666) throws -> LocalFile {
+        let opened = openat(descriptor, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode)
         let shown = path == "." ? name : "\(path)/\(name)"
         guard opened >= 0 else { throw systemError(.fileUnwritable, shown, errno) }
         let file = LocalFile(adopting: opened, name: shown)
@@ -72,6 +74,14 @@ final class LocalDirectory: Sendable {
         if fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0 { return LocalFile.Facts(status) }
         if errno == ENOENT { return nil }
         throw systemError(.fileUnreadable, "\(path)/\(name)", errno)
+    }
+
+    /// Whether the name stands for this open file.
+    func isNamed(_ file: LocalFile, _ name: String) throws -> Bool {
+        var (named, opened) = (stat(), stat())
+        guard fstat(file.descriptor, &opened) == 0 else { throw systemError(.fileUnreadable, name, errno) }
+        guard fstatat(descriptor, name, &named, AT_SYMLINK_NOFOLLOW) == 0 else { return false }
+        return named.st_dev == opened.st_dev && named.st_ino == opened.st_ino
     }
 
     func isLink(_ name: String) -> Bool {

@@ -175,6 +175,11 @@ final class LocalFile: Sendable {
         }
     }
 
+    /// The next write begins at the file's start.
+    func rewind() throws {
+        guard lseek(descriptor, 0, SEEK_SET) == 0 else { throw systemError(.fileUnwritable, name, errno) }
+    }
+
     func truncate(to size: UInt64) throws {
         guard ftruncate(descriptor, off_t(size)) == 0, lseek(descriptor, off_t(size), SEEK_SET) >= 0 else {
             throw systemError(.fileUnwritable, name, errno)

@@ -14,6 +14,8 @@ internal import Yams
 ///       timeZone: Europe/Berlin
 ///       jitterMinutes: 360
 ///       auditRequestsPerSecond: 20
+///       requestsPerSecondBesideClients: 200     of each mirror, while clients ask for something
+///       bytesPerSecondBesideClients: 32000000
 ///       mirrors:
 ///         - name: offsite
 ///           endpoint: https://s3.example.org
@@ -26,7 +28,8 @@ internal import Yams
 /// What is wrong is told with its line; values are not shown, they may be secrets.
 struct MirrorConfigurationFile: Decodable {
     static let entries = [
-        "audit", "auditDeep", "timeZone", "jitterMinutes", "auditRequestsPerSecond", "mirrors",
+        "audit", "auditDeep", "timeZone", "jitterMinutes", "auditRequestsPerSecond",
+        "requestsPerSecondBesideClients", "bytesPerSecondBesideClients", "mirrors",
     ]
     private static let mirrorEntries = [
         "name", "endpoint", "region", "bucket", "prefix", "credentialsFile", "profile", "rules",
@@ -58,6 +61,10 @@ struct MirrorConfigurationFile: Decodable {
         }
         configuration.auditRequestsPerSecond = try section.number("auditRequestsPerSecond", 1...1_000_000)
             .map { Double($0) }
+        configuration.requestsPerSecondBesideClients =
+            try section.number("requestsPerSecondBesideClients", 1...1_000_000).map { Double($0) }
+        configuration.bytesPerSecondBesideClients =
+            try section.number("bytesPerSecondBesideClients", 65_536...1_000_000_000_000).map { Double($0) }
         if let list = node["mirrors"] {
             guard let sequence = list.sequence else { throw section.wrong("mirrors", "it is no list") }
             for element in sequence {

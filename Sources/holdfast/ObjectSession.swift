@@ -26,6 +26,8 @@ struct UploadRequest: Sendable {
     var onlyIfAbsent = false
     var expectedSize: UInt64?
     var expectedSHA256: Digest?
+    /// Goes on with an upload in parts that an earlier run left unfinished.
+    var resumes = true
 }
 
 /// A store as the commands see it: one in a directory, or one behind a server. Names for buckets, reports for rows.
@@ -41,6 +43,9 @@ protocol ObjectSession: Sendable {
     func setVersioning(_ name: BucketName, to versioning: BucketVersioning) async throws -> BucketReport
 
     func put(_ request: UploadRequest, from source: any ByteSource) async throws -> VersionReport
+    /// Waits until the mirrors that the bucket's writes wait for have a version that is there already.
+    /// - Throws: `StoreError` with `.notMirrored`.
+    func waitForMirrors(_ version: VersionReport) async throws
     func head(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> VersionReport
     /// Brings the bytes of a version from an offset on, in order.
     func download(

@@ -27,6 +27,8 @@ struct PartialDownload: ~Copyable {
         func isSameVersion(as other: State) -> Bool {
             var other = other
             other.boot = boot
+            // That of an object in parts may have been found meanwhile; the whole is compared with it then.
+            if sha256 == nil || other.sha256 == nil { other.sha256 = sha256 }
             return self == other
         }
     }

@@ -47,7 +47,7 @@ struct RemoteCopy {
             options: options,
             checksum: .crc64nvme,
             checksumType: .fullObject
-        )
+        ).uploadID
         do {
             let parts = try await copyParts(info, source, bucket, key, id)
             let made = try await client.completeUpload(

@@ -13,9 +13,13 @@ final class RemoteSession: ObjectSession {
     private let transport: CurlTransport
     private let retry = S3Retry()
     private let budget = S3RetryBudget(countMax: 50)
+    private let downloads = RemoteDownload.Active()
+    /// In the notes of uploads that are gone on with.
+    private let endpointName: String
 
     init(_ target: RemoteTarget) throws {
         transport = try target.transport()
+        endpointName = "\(target.endpoint)"
         client = S3Client(
             S3ClientConfiguration(endpoint: target.endpoint),
             credentials: target.credentials,
@@ -122,7 +126,8 @@ final class RemoteSession: ObjectSession {
 
     func put(_ request: UploadRequest, from source: any ByteSource) async throws -> VersionReport {
         let made = try await change {
-            try await RemoteUpload(client: client, retry: retry, budget: budget).run(request, from: source)
+            try await RemoteUpload(client: client, endpoint: endpointName, retry: retry, budget: budget)
+                .run(request, from: source)
         }
         // The object itself is asked for: what is reported is what is there.
         let choice = made.versionID.flatMap { VersionID($0) }.map { VersionChoice.id($0) } ?? .newest
@@ -134,6 +139,7 @@ final class RemoteSession: ObjectSession {
             )
         }
         version.isLatest = true
+        version.resumedBytes = made.resumedBytes
         return version
     }
 
@@ -151,13 +157,15 @@ final class RemoteSession: ObjectSession {
         return version
     }
 
+    /// - Parameter isAwaited: we wait until mirrors have the version.
     private func info(
         _ bucket: BucketName,
         _ key: ObjectKey,
-        _ choice: VersionChoice
+        _ choice: VersionChoice,
+        isAwaited: Bool = false
     ) async throws -> S3ObjectInfo {
         do {
-            return try await headInfo(bucket, key, choice)
+            return try await headInfo(bucket, key, choice, isAwaited)
         } catch let error as StoreError where error.code == .noSuchKey {
             // The answer to HEAD has no words: whether it is the bucket that is missing is asked for.
             try await requireBucket(bucket)
@@ -172,11 +180,17 @@ final class RemoteSession: ObjectSession {
     private func headInfo(
         _ bucket: BucketName,
         _ key: ObjectKey,
-        _ choice: VersionChoice
+        _ choice: VersionChoice,
+        _ isAwaited: Bool
     ) async throws -> S3ObjectInfo {
         do {
             return try await retry.run(budget: budget) {
-                try await client.headObject(bucket.description, key, versionID: choice.name)
+                try await client.headObject(
+                    bucket.description,
+                    key,
+                    versionID: choice.name,
+                    headers: isAwaited ? [(HoldfastHeader.mirrorWait, "1")] : []
+                )
             }
         } catch let error as S3ClientError {
             let told = await reason(of: error, bucket, key, choice) ?? error
@@ -217,47 +231,40 @@ final class RemoteSession: ObjectSession {
         }
     }
 
+    /// Servers of other makes tell nothing of the kind.
+    func waitForMirrors(_ version: VersionReport) async throws {
+        guard let wait = version.mirrorWait else { return }
+        let end = ContinuousClock.now + wait
+        let choice: VersionChoice =
+            version.isNull ? .null : version.id == .unknown ? .newest : .id(version.id)
+        var left: Duration? = wait
+        while let rest = left {
+            guard rest > .zero, ContinuousClock.now < end else {
+                throw StoreError(
+                    .notMirrored,
+                    "\(quoted("\(version.bucket)/\(version.key)")) is stored (version \(version.versionName)), but a mirror "
+                        + "that its bucket waits for does not have it yet.",
+                    advice: "Repeating the command waits for the same version."
+                )
+            }
+            try await Task.sleep(for: .milliseconds(250))
+            left = try await info(version.bucket, version.key, choice, isAwaited: true).mirrorWait
+        }
+    }
+
     func download(
         _ version: VersionReport,
         from offset: UInt64,
         _ take: ([UInt8]) async throws -> Void
     ) async throws {
-        var position = offset
-        var attempt = 0
-        // What came stays: a connection that breaks is followed by one that goes on behind the last byte.
-        while position < version.size || (version.size == 0 && attempt == 0) {
-            let start = position
-            do {
-                try await client.getObject(
-                    version.bucket.description,
-                    version.key,
-                    range: start == 0 ? nil : .from(first: start, last: nil),
-                    versionID: version.exactName,
-                    // Of a version without an id only its tag says whether it is the same still.
-                    ifMatch: version.exactName == nil || version.isNull ? version.etag : nil
-                ) { object in
-                    guard object.info.size == version.size else {
-                        throw S3ClientError.integrity("The object is not the one that was listed.")
-                    }
-                    while let piece = try await object.next() {
-                        try await take(piece)
-                        position += UInt64(piece.count)
-                    }
-                }
-                if version.size == 0 { return }
-            } catch let error as S3ClientError {
-                attempt = position > start ? 0 : attempt + 1
-                guard error.isRetryable, attempt < retry.attemptCountMax, budget.take() else {
-                    throw RemoteErrors.storeError(error, isChange: false)
-                }
-                let delay = retry.delay(
-                    attempt: attempt,
-                    retryAfter: error.retryAfter,
-                    random: SystemRandom()
-                )
-                try await Task.sleep(for: delay)
-            }
-        }
+        try await RemoteDownload(
+            client: client,
+            retry: retry,
+            budget: budget,
+            active: downloads,
+            version: version,
+            versionName: version.exactName
+        ).run(from: offset, take)
     }
 
     func chunks(
@@ -504,11 +511,12 @@ extension VersionReport {
             createdAt: info.lastModified ?? Timestamp(milliseconds: 0),
             size: info.size,
             etag: info.entityTag,
-            sha256: info.head.first("x-holdfast-sha256").flatMap { Digest(hex: $0) } ?? info.wholeSHA256,
+            sha256: info.head.first(HoldfastHeader.sha256).flatMap { Digest(hex: $0) } ?? info.wholeSHA256,
             contentType: info.contentType,
             userMetadata: info.metadata,
             tags: nil,
-            checksum: info.checksums.first
+            checksum: info.checksums.first,
+            mirrorWait: info.mirrorWait
         )
     }
 
@@ -542,9 +550,11 @@ extension VersionReport {
 }
 
 extension S3ObjectInfo {
+    fileprivate var mirrorWait: Duration? {
+        head.first(HoldfastHeader.mirrorWait).flatMap { Int64($0) }.map { .seconds(min(max($0, 0), 86_400)) }
+    }
+
     fileprivate var wholeSHA256: Digest? {
-        checksums.first { $0.algorithm == .sha256 }.flatMap { checksum in
-            checksum.bytes.withUnsafeBytes { Digest(bytes: $0) }
-        }
+        checksums.first { $0.algorithm == .sha256 }.flatMap { Digest($0.bytes) }
     }
 }

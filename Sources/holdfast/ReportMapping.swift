@@ -18,7 +18,7 @@ extension VersionReport {
             createdAt: row.createdAt,
             size: row.size,
             etag: row.etag,
-            sha256: row.checksums.sha256,
+            sha256: row.sha256,
             contentType: row.contentType,
             userMetadata: row.userMetadata.map { ($0.name, $0.value) },
             tags: row.tags.map { ($0.name, $0.value) },
@@ -27,6 +27,7 @@ extension VersionReport {
                 ChecksumAlgorithm(name: other.name).flatMap { Checksum($0, base64: other.value) }
             }.first
         )
+        isEncrypted = row.attributes.encryption != nil
     }
 
     /// From a listing, which knows less.
@@ -88,7 +89,8 @@ extension ReplicaReport {
             volume: state.label,
             state: name,
             reason: reason,
-            verifiedAt: state.verifiedAt?.internetDateTime
+            verifiedAt: state.verifiedAt?.internetDateTime,
+            verifiedBy: state.verifiedBy?.rawValue
         )
     }
 }
@@ -156,6 +158,7 @@ extension VerificationReport {
             isOnlyUnreachable: report.unreachableCount > 0
                 && report.unreachableCount + report.repairedCount == report.findingCount
         )
+        sha256Found = report.digestCount
     }
 }
 
@@ -226,5 +229,6 @@ extension StatusReport {
             physicalBytes: status.physicalBytes,
             catalog: status.catalog
         )
+        objectsWaitingForSHA256 = status.objectsWaitingForSHA256
     }
 }

@@ -30,6 +30,12 @@ package struct VersionReport: Encodable, Sendable {
     package var tags: [(name: String, value: String)]?
     /// Of the whole object, for where its SHA-256 is not known; not shown.
     package var checksum: Checksum?
+    /// How long writes of its bucket wait for a version that some mirror doesn't have yet, as a server told; not shown.
+    package var mirrorWait: Duration?
+    /// Where that is known; not shown.
+    package var isEncrypted = false
+    /// What an earlier run of the same put had sent; not shown.
+    package var resumedBytes: UInt64 = 0
 
     private enum CodingKeys: String, CodingKey {
         case bucket, key, versionID, isNull, kind, isLatest, createdAt, size, etag, sha256, contentType
@@ -155,14 +161,23 @@ package struct ReplicaReport: Encodable, Sendable {
     /// "present", "missing", "damaged" or "unreachable".
     package let state: String
     package let reason: String?
-    /// When this copy was last read and found good; absent: not since the store was opened.
+    /// When this copy was last read and found good, at the earliest; absent: not since it was stored, as far as is known.
     package let verifiedAt: String?
+    /// What found it good: "scrub", "verify", or "read" (in this command).
+    package let verifiedBy: String?
 
-    package init(volume: String, state: String, reason: String?, verifiedAt: String?) {
+    package init(
+        volume: String,
+        state: String,
+        reason: String?,
+        verifiedAt: String?,
+        verifiedBy: String? = nil
+    ) {
         self.volume = volume
         self.state = state
         self.reason = reason
         self.verifiedAt = verifiedAt
+        self.verifiedBy = verifiedBy
     }
 }
 
@@ -276,9 +291,12 @@ package struct VerificationReport: Encodable, Sendable {
     /// Nothing is known to be bad: all that is open are copies on volumes that did not answer.
     package let isOnlyUnreachable: Bool
 
+    /// Objects that came in parts and whose SHA-256 was found and noted.
+    package var sha256Found: UInt64 = 0
+
     private enum CodingKeys: String, CodingKey {
         case versions, chunks, chunkBytes, copiesGood, copiesDamaged, copiesMissing, copiesUnreachable
-        case findingCount, repairedCount, versionsLost, findings, isComplete
+        case findingCount, repairedCount, versionsLost, findings, isComplete, sha256Found
     }
 
     package init(
@@ -367,6 +385,8 @@ package struct StatusReport: Encodable, Sendable {
     /// What the volumes' files take up, all copies together.
     package var physicalBytes: UInt64
     package var catalog: CatalogDocument
+    /// Objects that came in parts and whose SHA-256 is still to be found.
+    package var objectsWaitingForSHA256: UInt64?
 
     package init(
         store: String,
@@ -418,14 +438,23 @@ package struct CheckReport: Encodable, Sendable {
 
     /// Volumes among the findings that are not there: nothing is known to be damaged on them.
     package let absentCount: Int
+    /// Volumes among the findings that the system does not let this user read.
+    package let deniedCount: Int
 
     private enum CodingKeys: String, CodingKey { case records, bytes, findings, isClean }
 
-    package init(records: UInt64, bytes: UInt64, findings: [FindingReport], absentCount: Int) {
+    package init(
+        records: UInt64,
+        bytes: UInt64,
+        findings: [FindingReport],
+        absentCount: Int,
+        deniedCount: Int = 0
+    ) {
         self.records = records
         self.bytes = bytes
         self.findings = findings
         self.absentCount = absentCount
+        self.deniedCount = deniedCount
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -503,6 +532,8 @@ package struct PutReport: Encodable, Sendable {
     package let version: VersionReport
     /// False when the store already had these bytes as the newest version.
     package let isStored: Bool
+    /// Bytes that an earlier run had sent, and that were found good.
+    package var resumedBytes: UInt64 = 0
 }
 
 /// `get` of an object into a file.

@@ -13,6 +13,8 @@ internal import StoreModel
 struct StoreLocation: Sendable {
     let path: String
     let lockTimeout: Duration
+    /// A store on a read-only file system is opened to be read.
+    var mayReadOnly = false
 }
 
 /// A store that is put together out of its directory: the only file of the command line that knows how.
@@ -44,12 +46,14 @@ final class StoreAssembly: Sendable {
         var options = options(location)
         options.logger = logger
         options.volume = volume
+        options.keepsReserves = true
         return try await LocalStore.open(location.path, options)
     }
 
     private static func options(_ location: StoreLocation) -> LocalStore.Options {
         var options = LocalStore.Options()
         options.lockTimeout = location.lockTimeout
+        options.mayReadOnly = location.mayReadOnly
         options.mirrorAuthorityFile = ProcessInfo.processInfo.environment["HOLDFAST_MIRROR_CA_FILE"]
         return options
     }
@@ -116,16 +120,21 @@ final class StoreAssembly: Sendable {
 
     /// Checks the volumes' files without changing anything.
     static func check(_ location: StoreLocation, isDeep: Bool) async throws -> CheckReport {
-        let directory = try await StoreDirectory.lock(location.path, timeout: location.lockTimeout)
+        let directory = try await StoreDirectory.lock(
+            location.path,
+            timeout: location.lockTimeout,
+            mayReadOnly: true
+        )
         defer { directory.release() }
         var records: UInt64 = 0
         var bytes: UInt64 = 0
         var findings: [FindingReport] = []
-        var absentCount = 0
+        var (absentCount, deniedCount) = (0, 0)
         for (label, result) in await directory.checkVolumes(deep: isDeep) {
             switch result {
             case .failure(let error):
                 if error.code == .identityMissing { absentCount += 1 }
+                if error.cause?.code == .permission { deniedCount += 1 }
                 findings.append(
                     FindingReport(
                         volume: label,
@@ -149,7 +158,13 @@ final class StoreAssembly: Sendable {
                 }
             }
         }
-        return CheckReport(records: records, bytes: bytes, findings: findings, absentCount: absentCount)
+        return CheckReport(
+            records: records,
+            bytes: bytes,
+            findings: findings,
+            absentCount: absentCount,
+            deniedCount: deniedCount
+        )
     }
 
     static func rebuildCatalog(_ location: StoreLocation) async throws -> RecoveryReport {

@@ -95,6 +95,11 @@ final class StoreSession: ObjectSession {
         return VersionReport(row, in: request.bucket, isLatest: true)
     }
 
+    func waitForMirrors(_ version: VersionReport) async throws {
+        guard let policy = try await objects.mirrorAcknowledgement(of: version.bucket) else { return }
+        try await assembly.acknowledge(try await objects.head(version.exactAddress), policy)
+    }
+
     func head(bucket: BucketName, key: ObjectKey, _ choice: VersionChoice) async throws -> VersionReport {
         let address = VersionAddress(bucket: bucket, key: key, selector: choice.selector)
         return VersionReport(try await objects.head(address), in: bucket)
@@ -205,7 +210,20 @@ final class StoreSession: ObjectSession {
     ) async throws -> VersionReport {
         let address = VersionAddress(bucket: source.bucket, key: source.key, selector: choice.selector)
         let policy = try await objects.mirrorAcknowledgement(of: target.bucket)
-        let row = try await objects.copy(CopyCommand(source: address, bucket: target.bucket, key: target.key))
+        let command = CopyCommand(source: address, bucket: target.bucket, key: target.key)
+        // A copy that was made before, and whose mirrors were waited for in vain, is not made a second time.
+        let known =
+            policy == nil
+            ? nil
+            : try await objects.versionToWaitFor(
+                command,
+                source: try await objects.head(address),
+                isDefaultRetention: false,
+                policy
+            )
+        var row = known
+        if row == nil { row = try await objects.copy(command) }
+        guard let row else { throw StoreError(.internalFault, "A copy made no version.") }
         try await assembly.acknowledge(row, policy)
         return VersionReport(row, in: target.bucket, isLatest: true)
     }

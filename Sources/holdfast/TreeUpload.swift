@@ -44,8 +44,10 @@ struct TreeUpload: Sendable {
             try Task.checkCancellation()
             var request = template
             request.key = try ObjectKey(prefix + entry.name)
-            if try await isUnchanged(entry, request: request) {
+            if let version = try await unchanged(entry, request: request) {
                 progress.skip(entry.size)
+                // It was put before; whether its bucket has acknowledged it is another question.
+                try await session.waitForMirrors(version)
                 return .unchanged
             }
             let source = try await FileSource.open(entry.path, progress: progress)
@@ -59,16 +61,17 @@ struct TreeUpload: Sendable {
     }
 
     /// The sizes are compared first: only a file of the same size is worth hashing.
-    private func isUnchanged(_ entry: UploadTree.Entry, request: UploadRequest) async throws
-        -> Bool
+    /// - Returns: the newest version, when it has the file's bytes.
+    private func unchanged(_ entry: UploadTree.Entry, request: UploadRequest) async throws
+        -> VersionReport?
     {
         do {
             let newest = try await session.head(bucket: request.bucket, key: request.key, .newest)
-            guard newest.size == entry.size else { return false }
+            guard newest.size == entry.size else { return nil }
             let file = try await Blocking.run { try LocalFile.openForReading(entry.path) }
-            return try await LocalCopy.isEqual(file, newest, session)
+            return try await LocalCopy.isEqual(file, newest, session) ? newest : nil
         } catch let error as StoreError where error.code == .noSuchKey || error.code == .methodNotAllowed {
-            return false
+            return nil
         }
     }
 }
@@ -80,7 +83,8 @@ enum Transfer {
         switch error.code {
         case .invalidKey, .keyTooLong, .noSuchKey, .noSuchVersion, .methodNotAllowed, .preconditionFailed,
             .conflict, .badDigest, .entityTooLarge, .metadataTooLarge, .dataUnavailable, .outcomeUnknown,
-            .invalidArgument, .encryptionKeyMissing, .encryptionKeyUnexpected, .objectLocked:
+            .invalidArgument, .encryptionKeyMissing, .encryptionKeyUnexpected, .objectLocked,
+            .notMirrored:
             true
         // A policy may be about one key; a key to sign with that is not known or wrong is about all.
         case .accessDenied: (error.cause as? S3ClientError).map { $0.code == "AccessDenied" } ?? true
@@ -104,6 +108,14 @@ enum Transfer {
         }
         for item in report.skipped { output.warning("skipped \(quoted(item.name)): \(item.reason)") }
         for item in report.failed { output.warning("failed \(quoted(item.name)): \(item.reason)") }
+        let late = report.failed.count { $0.code == StoreError.Code.notMirrored.description }
+        if late > 0, late == report.failed.count, report.skipped.isEmpty {
+            throw StoreError(
+                .notMirrored,
+                "\(HumanFormat.count(late, "file")) stored, but a mirror that the bucket waits for does not have all of it yet.",
+                advice: "Repeating the command waits for the same versions."
+            )
+        }
         guard report.skipped.isEmpty && report.failed.isEmpty else {
             throw CommandError(
                 .partlyDone,

@@ -35,6 +35,45 @@ import Testing
         return members.keys.filter { properties[$0] == nil } + required.filter { members[$0] == nil }
     }
 
+    @Test func findingsHaveTheMembersOfTheirSchemas() throws {
+        let version = FindingVersionDocument(
+            bucket: "b",
+            key: "k",
+            versionID: "1",
+            isNewest: true,
+            size: 1,
+            state: "whole",
+            mirrors: ["m"]
+        )
+        let copy = FindingCopyDocument(volume: "/v", isGood: false, verifiedAt: "t", problem: "missing")
+        let finding = FindingDocument(
+            id: "1",
+            kind: "missing",
+            foundBy: "audit",
+            volume: "/v",
+            mirror: "m",
+            chunk: "c",
+            foundAt: "t",
+            lastSeenAt: "t",
+            seen: 1,
+            outcome: "unrepairable",
+            repairedFrom: "/w",
+            verifiedAt: "t",
+            closedAt: "t",
+            reason: "r",
+            detail: "d",
+            neededBy: [],
+            heldBy: [],
+            neededCount: 1,
+            versions: [version],
+            copies: [copy]
+        )
+        #expect(try differences("Finding", finding) == [])
+        #expect(try differences("FindingVersion", version) == [])
+        #expect(try differences("FindingCopy", copy) == [])
+        #expect(try differences("FindingList", FindingListDocument(findings: [finding], next: "1")) == [])
+    }
+
     @Test func documentsHaveTheMembersOfTheirSchemas() throws {
         let id = String(repeating: "0", count: 64)
         let volume = VolumeDocument(

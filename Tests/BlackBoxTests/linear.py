@@ -83,7 +83,7 @@ class Verdict:
 
 
 def check(calls, initial=None, limit=400_000):
-    """Looks for an order of all calls."""
+    """Looks for an order of all calls; raises Undecided when more than `limit` steps would be needed."""
     seen = {call.value for call in calls if call.kind == "read"}
     seen.update(name for call in calls if call.outcome != FAILED for name in call.expected)
     # Writes of unknown outcome that nobody ever saw, and no other one needed, are left out first. They can explain nothing but a condition that failed.
@@ -94,8 +94,26 @@ def check(calls, initial=None, limit=400_000):
     return search(calls, initial, limit)
 
 
+def likeness(calls):
+    """For each call of unknown outcome: those with the same likeness do the same to a register, and nobody tells them apart."""
+    named = {call.value for call in calls if call.kind == "read"}
+    named.update(name for call in calls for name in call.expected)
+    kinds = {}
+    for number, call in enumerate(calls):
+        if call.outcome == UNKNOWN:
+            value = call.value if call.value in named else call.value is None
+            kinds[number] = (call.kind, value, call.expected)
+    return kinds
+
+
 def search(calls, initial, limit):
+    """Follows the calls in time. What keeps it short although calls of unknown outcome stay under way for ever: in an order
+    with as few of them as possible each is followed at once by a call that needs it, one that looks or has a condition (else it could
+    be left out, or come later); of those that are alike the first is taken first; and of two ways to the same state the one
+    that used fewer of them can do all that the other one can.
+    """
     calls = sorted(calls, key=lambda call: call.start)
+    alike = likeness(calls)
     events = []
     for number, call in enumerate(calls):
         events.append((call.start, 0, number))
@@ -103,43 +121,93 @@ def search(calls, initial, limit):
             events.append((call.end, 1, number))
     # At the same moment starts come first: the calls then count as overlapping.
     events.sort()
-    under_way = {}
+    lookers, changers, unknown = {}, {}, {}
+    unknown_bits = 0
     # Each is a state and the set (as bits) of calls under way that have already taken effect.
     found = {(initial, 0)}
     steps = 0
     for _, is_end, number in events:
+        call, bit = calls[number], 1 << number
         if not is_end:
-            under_way[number] = calls[number]
+            if call.outcome == UNKNOWN:
+                unknown[number] = call
+                unknown_bits |= bit
+            else:
+                (lookers if only_looks(call) else changers)[number] = call
             continue
-        bit = 1 << number
-        done, waiting, known = set(), list(found), set(found)
+        # With it, whether the last call was one of unknown outcome that nobody has needed yet.
+        done, waiting = set(), [(*way, False) for way in found]
+        known = set(waiting)
         while waiting:
             steps += 1
             if steps > limit:
-                raise Undecided(f"{len(calls)} calls, {len(under_way)} under way")
-            state, effected = waiting.pop()
+                raise Undecided(f"{len(calls)} calls, {len(lookers) + len(changers) + len(unknown)} under way")
+            state, effected, is_unneeded = waiting.pop()
             # What only looks changes nothing, so wherever it fits it may be taken at once.
-            for other, call in under_way.items():
-                if only_looks(call) and not effected >> other & 1 and step(call, state)[0]:
+            for other, looker in lookers.items():
+                if not effected >> other & 1 and step(looker, state)[0]:
                     effected |= 1 << other
+                    is_unneeded = False
             if effected & bit:
                 done.add((state, effected & ~bit))
                 continue
-            for other, call in under_way.items():
-                if effected >> other & 1 or only_looks(call):
+            next_ones = []
+            for other, changer in changers.items():
+                if effected >> other & 1 or (is_unneeded and is_blind(changer)):
                     continue
-                fits, after = step(call, state)
+                fits, after = step(changer, state)
                 if fits:
-                    next_one = (after, effected | 1 << other)
-                    if next_one not in known:
-                        known.add(next_one)
-                        waiting.append(next_one)
+                    next_ones.append((after, effected | 1 << other, False))
+            taken = set()
+            for other, changer in unknown.items():
+                if effected >> other & 1 or alike[other] in taken:
+                    continue
+                taken.add(alike[other])
+                fits, after = step(changer, state)
+                if not fits or (is_unneeded and is_blind(changer)):
+                    continue
+                next_one = (after, effected | 1 << other, True)
+                if is_needed(after, next_one[1], lookers, changers, unknown):
+                    next_ones.append(next_one)
+            for next_one in next_ones:
+                if next_one not in known:
+                    known.add(next_one)
+                    waiting.append(next_one)
         if not done:
-            place = calls.index(calls[number])
-            near = [call for call in calls if call.end >= calls[number].start - 1e-9][: place + 6]
-            near = [call for call in near if call.start <= calls[number].end]
-            before = [call for call in calls if call.end < calls[number].start][-12:]
-            return Verdict(False, calls[number], before + near)
-        found = done
-        del under_way[number]
+            place = calls.index(call)
+            near = [other for other in calls if other.end >= call.start - 1e-9][: place + 6]
+            near = [other for other in near if other.start <= call.end]
+            before = [other for other in calls if other.end < call.start][-12:]
+            return Verdict(False, call, before + near)
+        found = without_wasteful(done, unknown_bits)
+        (lookers if only_looks(call) else changers).pop(number)
     return Verdict(True)
+
+
+def is_blind(call):
+    """Does it take effect whatever there is?"""
+    return call.kind in ("write", "remove") and call.outcome != FAILED
+
+
+def is_needed(state, effected, lookers, changers, unknown):
+    """Is there a call under way that this state lets take effect, and that would have noticed another one?"""
+    for group in (lookers, changers, unknown):
+        for number, call in group.items():
+            if not effected >> number & 1 and not is_blind(call) and step(call, state)[0]:
+                return True
+    return False
+
+
+def without_wasteful(ways, unknown_bits):
+    """The ways without those to which there is another one that used only some of their calls of unknown outcome."""
+    groups = {}
+    for state, effected in ways:
+        groups.setdefault((state, effected & ~unknown_bits), []).append(effected & unknown_bits)
+    kept = set()
+    for (state, sure), used in groups.items():
+        frugal = []
+        for bits in sorted(set(used), key=int.bit_count):
+            if not any(bits & fewer == fewer for fewer in frugal):
+                frugal.append(bits)
+                kept.add((state, sure | bits))
+    return kept

@@ -5,6 +5,9 @@ harmed; then everything that clients were told is checked.
     nemesis.py --cycles 50 [--seed N] [--clients 8] [--only KIND] [--keep]
     nemesis.py --hours 8
 
+Exit code 0: nothing was violated. 1: something was. 3: nothing that could be judged was, but some keys had too many calls of
+unknown outcome to find an order of them; how many of how many is printed.
+
 A cycle ends with kill -9 (now and then SIGTERM) and a new start. Cycles come in rounds. Each round has keys of its own; at its
 end everything is healed, `verify`, a second scrub and `fsck --deep` must be clean, and the record of what clients asked
 and were told is judged: registers must be linearizable, nothing that was acknowledged may be lost, no byte may be wrong (see
@@ -30,6 +33,8 @@ import judge
 import workload
 from victim import Store, Violation
 
+# What a campaign ends with: exit codes.
+HELD, VIOLATED, UNDECIDED = 0, 1, 3
 CYCLES_PER_ROUND = 8
 WHOLE_SECONDS = 60
 # The store keeps 64 MiB of each volume for deletes and repairs: this is little more.
@@ -47,7 +52,9 @@ class Campaign:
         self.refusals = collections.Counter()
         self.faults = collections.Counter()
         self.counts = collections.Counter()
-        self.checked = self.acknowledged = 0
+        self.checked = self.histories = self.acknowledged = 0
+        # Keys whose calls the judge could not order: see Judge.order.
+        self.undecided = []
         self.ledger = {}
         self.kills = 0
         self.lock = threading.Lock()
@@ -333,7 +340,7 @@ class Harm:
 
 
 def run(seed, cycles=None, hours=None, clients=8, only=None, without=(), keep=False, megabytes=None):
-    """Runs a campaign; True when nothing was violated."""
+    """Runs a campaign; returns HELD, VIOLATED or UNDECIDED."""
     print(f"nemesis: --seed {seed} --clients {clients} {f'--cycles {cycles}' if cycles else f'--hours {hours}'}", flush=True)
     begin = time.monotonic()
     campaign = Campaign(seed, clients, without, megabytes)
@@ -348,7 +355,8 @@ def run(seed, cycles=None, hours=None, clients=8, only=None, without=(), keep=Fa
         trouble = error
     seconds = time.monotonic() - begin
     print(
-        f"{campaign.kills} kill -9, {number} rounds, {campaign.done} requests, {campaign.checked} calls ordered, "
+        f"{campaign.kills} kill -9, {number} rounds, {campaign.done} requests, {campaign.checked} calls of {campaign.histories} keys "
+        f"ordered, {len(campaign.undecided)} keys undecided, "
         f"{campaign.acknowledged} acknowledged writes found again, slowest start {campaign.slowest_start:.2f} s, "
         f"slowest catching up {campaign.slowest_catch_up:.2f} s, {seconds:.0f} s"
     )
@@ -356,13 +364,17 @@ def run(seed, cycles=None, hours=None, clients=8, only=None, without=(), keep=Fa
         print(f"{title}: {', '.join(f'{name} {count}' for name, count in sorted(counter.items()))}")
     if trouble:
         print(f"VIOLATION, seed {seed}: {trouble}", flush=True)
+    if campaign.undecided:
+        print(f"UNDECIDED, seed {seed}: {len(campaign.undecided)} of {campaign.histories} keys", *campaign.undecided, sep="\n    ", flush=True)
     if trouble and keep:
         if campaign.store.process and campaign.store.process.poll() is None:
             campaign.store.process.kill()
         print(f"kept: {campaign.store.directory}", flush=True)
     else:
         campaign.store.remove()
-    return trouble is None
+    if trouble:
+        return VIOLATED
+    return UNDECIDED if campaign.undecided else HELD
 
 
 def main():
@@ -378,7 +390,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep the store when something was violated")
     options = parser.parse_args()
     cycles = options.cycles or (None if options.hours else 50)
-    return 0 if run(options.seed, cycles, options.hours, options.clients, options.only, options.without, options.keep, options.megabytes) else 1
+    return run(options.seed, cycles, options.hours, options.clients, options.only, options.without, options.keep, options.megabytes)
 
 
 if __name__ == "__main__":

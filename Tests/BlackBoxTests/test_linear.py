@@ -5,6 +5,7 @@ import os
 import random
 import unittest
 
+import judge
 import linear
 from linear import FAILED, FOREVER, OK, UNKNOWN, Call
 
@@ -121,6 +122,38 @@ def random_history(chance):
     return calls
 
 
+def unanswered_history(chance, clients, each):
+    """Calls on a register that never lies, but leaves a third of what changes it unanswered."""
+    calls, plan = [], []
+    for client in range(clients):
+        now = chance.random()
+        for _ in range(each):
+            start = now + chance.random() * 0.3
+            now = end = start + chance.random() * 1.5
+            kind = chance.choices(("read", "write", "write-if", "write-new", "remove"), (35, 20, 14, 8, 9))[0]
+            is_unknown = kind != "read" and chance.random() < 0.33
+            moment = chance.uniform(start, end)
+            if is_unknown:
+                moment = chance.choice((moment, moment + chance.random() * 20, FOREVER))
+            plan.append((moment, start, end, kind, is_unknown))
+    state, recent = None, ["nothing"]
+    for number, (moment, start, end, kind, is_unknown) in enumerate(sorted(plan)):
+        if kind == "read":
+            calls.append(read(start, end, state))
+            continue
+        value = f"w{number}" if kind != "remove" else None
+        expected = frozenset(chance.sample(recent[-4:], 1)) if kind == "write-if" else frozenset()
+        call = Call(start, end, kind, value, OK, expected)
+        is_done = linear.holds(call, state)
+        if is_done and moment < FOREVER:
+            state = value
+        if value:
+            recent.append(value)
+        outcome = UNKNOWN if is_unknown else OK if is_done else FAILED
+        calls.append(Call(start, FOREVER if is_unknown else end, kind, value, outcome, expected))
+    return calls
+
+
 class Checker(unittest.TestCase):
     def test_good_histories_pass(self):
         for name, calls in GOOD.items():
@@ -143,6 +176,36 @@ class Checker(unittest.TestCase):
             good += expected
             self.assertEqual(linear.check(calls).is_linearizable, expected, [str(call) for call in calls])
         self.assertTrue(300 < good < 2700, f"{good} of 3000 were good: too one-sided to tell anything")
+
+    def test_many_calls_of_unknown_outcome_are_no_reason_to_give_up(self):
+        """Histories of a register of which a third of the changes is never answered, and happens at once, late or never."""
+        for number in range(8):
+            chance = random.Random(f"{SEED}/{number}")
+            calls = unanswered_history(chance, clients=8, each=25)
+            self.assertTrue(linear.check(calls, limit=100_000).is_linearizable)
+            reads = [index for index, call in enumerate(calls) if call.kind == "read"]
+            wrong = reads[len(reads) * 3 // 4]
+            calls[wrong] = read(calls[wrong].start, calls[wrong].end, "nobody's")
+            self.assertFalse(linear.check(calls, limit=100_000).is_linearizable)
+
+    def test_what_is_not_decided_is_not_called_wrong_or_right(self):
+        class Campaign:
+            undecided, histories, checked, ledger = [], 0, 0, {}
+
+        calls = [write(0, 9, "a"), write(0, 9, "b"), write(0, 9, "c"), read(10, 11, "d")]
+        judged = judge.Judge.__new__(judge.Judge)
+        judged.campaign, judged.problems = Campaign(), []
+        limits = judge.LIMIT, judge.LONG_LIMIT
+        try:
+            judge.LIMIT, judge.LONG_LIMIT = 2, 3
+            self.assertIsNone(judged.order(("plain", "reg/1/0"), calls))
+            self.assertEqual((judged.problems, len(judged.campaign.undecided)), ([], 1))
+            # The second, longer try decides.
+            judge.LIMIT, judge.LONG_LIMIT = 2, 100
+            self.assertFalse(judged.order(("plain", "reg/1/0"), calls).is_linearizable)
+            self.assertEqual(len(judged.campaign.undecided), 1)
+        finally:
+            judge.LIMIT, judge.LONG_LIMIT = limits
 
     def test_long_histories_are_judged_in_time(self):
         """A register under many clients is good; with one read put wrong it is bad."""

@@ -98,6 +98,73 @@ import Testing
         try volume.close()
     }
 
+    @Test func theCompleteWatermarkJumpsOverWhatIsKnownBeyondAGap() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        for sequence: UInt64 in [1, 3, 4, 5, 7, 9] {
+            volume.advanceComplete(to: sequence, unlessLostSince: .now)
+        }
+        #expect(volume.completeSequence == 1)
+        volume.setComplete(through: 2)
+        #expect(volume.completeSequence == 5)
+        volume.setComplete(through: 8)
+        #expect(volume.completeSequence == 9)
+        volume.advanceComplete(to: 4, unlessLostSince: .now)
+        #expect(volume.completeSequence == 9)
+        // Many gaps: the last ones are not remembered, and nothing is taken for known because of that.
+        for sequence in stride(from: UInt64(11), to: 2011, by: 2) {
+            volume.advanceComplete(to: sequence, unlessLostSince: .now)
+        }
+        for sequence in stride(from: UInt64(10), to: 2010, by: 2) {
+            volume.setComplete(through: sequence)
+            #expect((sequence...sequence + 1).contains(volume.completeSequence))
+        }
+        try volume.close()
+    }
+
+    @Test func aCompleteWatermarkThatWasLoweredForgetsWhatWasBeyondIt() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        for _ in 0..<4 { try volume.commit() }
+        for sequence: UInt64 in [1, 3] { volume.advanceComplete(to: sequence, unlessLostSince: .now) }
+        volume.setComplete(through: 0)
+        // Batches that were here when it was lowered may be what was damaged.
+        for sequence: UInt64 in [3, 4, 5] { volume.advanceComplete(to: sequence, unlessLostSince: .now) }
+        volume.setComplete(through: 2)
+        #expect(volume.completeSequence == 2)
+        volume.setComplete(through: 4)
+        #expect(volume.completeSequence == 5)
+        try volume.close()
+    }
+
+    @Test func whatWasKnownBeforeALossCountsNoMore() throws {
+        let fixture = try VolumeFixture()
+        var volume = try fixture.open()
+        for _ in 0..<4 { try volume.commit() }
+        let before = LossMoment.now
+        volume.advanceComplete(to: 1, unlessLostSince: before)
+        #expect(volume.completeSequence == 1)
+        volume.setComplete(through: 0)
+        volume.advanceComplete(to: 1, unlessLostSince: before)
+        // Of a batch that came after the loss, with what was known of its content before.
+        volume.advanceComplete(to: 5, unlessLostSince: before)
+        #expect(!volume.setComplete(through: 4, unlessLostSince: before))
+        #expect(volume.completeSequence == 0)
+        let after = LossMoment.now
+        #expect(volume.setComplete(through: 4, unlessLostSince: after))
+        #expect(volume.completeSequence == 4)
+        volume.advanceComplete(to: 5, unlessLostSince: after)
+        #expect(volume.completeSequence == 5)
+        try volume.close()
+        // Nor of a volume that was opened again: it may have come back without something.
+        volume = try fixture.open()
+        volume.advanceComplete(to: 6, unlessLostSince: after)
+        #expect(volume.completeSequence == 5)
+        volume.advanceComplete(to: 6, unlessLostSince: .now)
+        #expect(volume.completeSequence == 6)
+        try volume.close()
+    }
+
     @Test func aBatchThatFollowsAnEarlierOneCutsTheLaterOnes() throws {
         let fixture = try VolumeFixture()
         var volume = try fixture.open()

@@ -78,6 +78,46 @@ import Testing
         #expect(try fixture.open().logTail == next.position)
     }
 
+    /// What logs say of the bulk segments does not go back to one that is gone, when the last one was sealed.
+    @Test func aSealedBulkSegmentIsNamedUntilTheNext() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        func rotateLog(from seed: Int) throws {
+            let last = volume.segmentNumbers.max()
+            for seed in seed..<seed + 1000 where volume.segmentNumbers.max() == last {
+                try volume.appendGroup(payloads: [payload(seed, count: 20_000)], batch: nil)
+                try volume.syncLog()
+            }
+            #expect(volume.segmentNumbers.max() != last)
+        }
+        try volume.appendBulk(payload(1, count: 400_000))
+        try volume.syncBulk()
+        let first = try #require(volume.segmentNumbers.max())
+        try rotateLog(from: 1000)
+        var last = 1
+        let present = volume.segmentNumbers.max()
+        while volume.segmentNumbers.max() == present {
+            last += 1
+            try volume.appendBulk(payload(last, count: 400_000))
+        }
+        try volume.appendBulk(payload(last + 1, count: 400_000))
+        try volume.syncBulk()
+        let kept = payload(last, count: 400_000).digest
+        for number in volume.segmentNumbers {
+            let found = try volume.garbageCandidates(in: number, before: .everything) { $0 == kept }
+            try volume.bury(volume.withdraw(found))
+        }
+        #expect(try volume.sealForReclaiming(ReclaimPolicy(), force: true) == 1)
+        try rotateLog(from: 2000)
+        try rotateLog(from: 3000)
+        #expect(try volume.reclaim(first, ReclaimPolicy()).removedSegmentCount == 1)
+        try volume.close()
+        #expect(try fixture.check().damage.isEmpty)
+        let reopened = try fixture.open()
+        #expect(reopened.openReport.damage.isEmpty)
+        try reopened.close()
+    }
+
     @Test func bulkRecordsBecomeHolesAndLastSegmentsStay() throws {
         let fixture = try VolumeFixture()
         let volume = try fixture.open()

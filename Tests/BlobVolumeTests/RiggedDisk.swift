@@ -9,6 +9,12 @@ final class RiggedDisk: Disk {
         var freeBytes: UInt64?
         var written: Set<String> = []
         var reads: [Read] = []
+        /// Whether the system has everything in memory.
+        var isInMemory = false
+        /// How much of it at most a read from there gives.
+        var cachedByteCountMax = Int.max
+        /// Whether what is read past the page cache has a flipped bit.
+        var isDirectDamaged = false
     }
 
     struct Read: Sendable {
@@ -85,19 +91,47 @@ private final class RiggedFile: DiskFile {
         self.disk = disk
     }
 
+    func readDirect(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int {
+        try disk.check("read", name)
+        try disk.check("direct", name)
+        disk.note(name, offset, buffer.count, isDirect: true)
+        let count = try base.readDirect(into: buffer, at: offset)
+        if count > 0, disk.rigging.withLock({ $0.isDirectDamaged }) { buffer[count / 2] ^= 0x10 }
+        return count
+    }
     func readDirect(
-        into buffer: UnsafeMutableRawBufferPointer,
+        into memory: inout ReadMemory,
+        from start: Int,
+        byteCount: Int,
         at offset: UInt64,
         aheadByteCount: UInt64
     ) throws(DiskError) -> Int {
         try disk.check("read", name)
-        disk.note(name, offset, buffer.count, isDirect: true)
-        return try base.readDirect(into: buffer, at: offset, aheadByteCount: aheadByteCount)
+        disk.note(name, offset, byteCount, isDirect: true)
+        return try base.readDirect(
+            into: &memory,
+            from: start,
+            byteCount: byteCount,
+            at: offset,
+            aheadByteCount: aheadByteCount
+        )
     }
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(DiskError) -> Int {
         try disk.check("read", name)
         disk.note(name, offset, buffer.count, isDirect: false)
         return try base.read(into: buffer, at: offset)
+    }
+    func readCached(
+        into buffer: UnsafeMutableRawBufferPointer,
+        _ rest: UnsafeMutableRawBufferPointer,
+        at offset: UInt64
+    ) -> Int? {
+        guard disk.rigging.withLock({ $0.isInMemory }),
+            let count = try? base.read(into: buffer, at: offset)
+        else { return nil }
+        let most = disk.rigging.withLock { $0.cachedByteCountMax }
+        guard count == buffer.count, rest.count > 0 else { return min(count, most) }
+        return (try? base.read(into: rest, at: offset + UInt64(count))).map { min(count + $0, most) }
     }
     func write(_ pieces: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError) {
         try checkWrite(pieces, at: offset)

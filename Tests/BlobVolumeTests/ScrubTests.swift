@@ -112,6 +112,31 @@ import Testing
         try volume.close()
     }
 
+    /// A block that lies across two windows is kept, not read again: what was fetched ahead is what comes next.
+    @Test func aSegmentIsReadInOneLine() throws {
+        let fixture = try VolumeFixture()
+        let disk = RiggedDisk(try fixture.directory.disk())
+        let volume = try BlobVolume.open(disk, options: fixture.options)
+        let records = (0..<9).map { payload(700 + $0, count: 850_000 + $0 * 1237) }
+        for record in records { try volume.appendBulk(record) }
+        try volume.syncBulk()
+        let opened = disk.reads.count
+        let result = try scrub(volume)
+        #expect(result.damage.isEmpty)
+        #expect(result.records >= UInt64(records.count))
+        let direct = disk.reads[opened...].filter { $0.isDirect && $0.name.hasSuffix(".bulk") }
+        for name in Set(direct.map(\.name)) {
+            // The padding of the footer is looked at first.
+            let ranges = direct.filter { $0.name == name && $0.range.count > 4096 }.map(\.range)
+            let isOneLine = zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound }
+            #expect(isOneLine && ranges.first?.lowerBound == 4096, "\(ranges)")
+        }
+        #expect(direct.count > Set(direct.map(\.name)).count)
+        let bytes = records.reduce(0) { $0 + $1.bytes.count }
+        #expect(result.bytes >= UInt64(bytes) && result.bytes < UInt64(bytes) * 11 / 10)
+        try volume.close()
+    }
+
     /// One flipped bit anywhere, found when the volume is opened or while it is open, is found by one scrub, and after
     /// what the scrub asked for nothing is left to be found, by it or by a check of all files.
     @Test(arguments: [false, true]) func aFlippedBitAnywhereIsFoundAndMended(whileOpen: Bool) throws {
@@ -393,6 +418,55 @@ import Testing
         #expect(check.damage.isEmpty, "\(check.damage)")
     }
 
+    /// A rebuild may be refused, or forgotten: the next walk asks for it again, although it meets a stretch that is known.
+    @Test func aLostBatchThatNobodyDealtWithIsToldAgain() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let batches = try committed(volume)
+        try damage(3, in: fixture)
+        for _ in 0..<3 {
+            let scrubber = volume.makeScrubber()
+            var lost: [ScrubDamage] = []
+            while true {
+                let step = try scrubber.step(byteCount: 1 << 20)
+                lost += step.damage.filter { $0.remedy == .rebuildLog }
+                if step.isAtEnd { break }
+            }
+            #expect(lost.count == 1 && lost.first?.kind == .batch, "\(lost)")
+        }
+        try scrub(volume)
+        #expect(volume.isLogDamaged && volume.logTail == batches[2].position)
+        #expect(try scrub(volume).damage.isEmpty)
+        try volume.close()
+    }
+
+    /// The segment still tells of a batch at which the log was cut: opening the volume makes the cut again.
+    @Test func aLogThatWasCutStaysCutOverReopening() throws {
+        let fixture = try VolumeFixture()
+        let volume = try fixture.open()
+        let batches = try committed(volume)
+        try damage(3, in: fixture)
+        let scrubber = volume.makeScrubber()
+        while true {
+            let step = try scrubber.step(byteCount: 1)
+            if let lost = step.damage.first(where: { $0.remedy == .rebuildLog }) {
+                try volume.noteLostBatch(at: #require(lost.location))
+                break
+            }
+            try #require(!step.isAtEnd)
+        }
+        #expect(volume.isLogDamaged && volume.logTail == batches[2].position)
+        try volume.close()
+        let again = try fixture.open()
+        #expect(again.isLogDamaged && again.logTail == batches[2].position)
+        #expect(again.attestedTail == batches.last?.position)
+        for batch in batches[3...] { try again.appendGroup(payloads: [], batch: batch) }
+        try again.syncLog()
+        try again.noteLogRebuilt()
+        #expect(!again.isLogDamaged && again.logTail == batches.last?.position)
+        try again.close()
+    }
+
     @Test func aBatchThatTheLogNoLongerNeedsDamagesNoLog() throws {
         let fixture = try VolumeFixture()
         let volume = try fixture.open()
@@ -429,6 +503,48 @@ import Testing
         try volume.noteLogRebuilt()
         #expect(!volume.isLogDamaged && volume.attestedTail == nil)
         try volume.close()
+    }
+
+    /// Where payloads are lost of which nobody can tell, the volume has to be compared with the catalog, also by the process
+    /// after the one that found it.
+    @Test(arguments: [false, true], [false, true])
+    func aVolumeThatMustBeComparedClaimsNothing(isSegmentGone: Bool, isKnownInMemory: Bool) throws {
+        let fixture = try VolumeFixture()
+        var volume: BlobVolume? = try fixture.open()
+        do {
+            let volume = try #require(volume)
+            for number in 0..<6 { try volume.appendBulk(payload(number, count: 900_000)) }
+            try volume.syncBulk()
+            try volume.commit()
+            volume.setComplete(through: 1)
+            try volume.commit()
+            let sealed = "segments/" + (try #require(try fixture.segments().first { $0.hasSuffix(".bulk") }))
+            if isSegmentGone {
+                try FileManager.default.removeItem(atPath: fixture.path(sealed))
+            } else {
+                let size = try fixture.bytes(sealed).count
+                // The trailer, the header of the footer, and that of the first record.
+                try fixture.flip(sealed, at: UInt64(size - 30))
+                try fixture.flip(sealed, at: UInt64(size - 64 - 4096 + 20))
+                try fixture.flip(sealed, at: 4096 + 20)
+            }
+            // Somebody has said so, and it is not on the disk yet.
+            if isKnownInMemory { volume.setComplete(through: 0) }
+            let scrubber = volume.makeScrubber()
+            var found: [ScrubDamage] = []
+            while true {
+                let step = try scrubber.step(byteCount: 1 << 20)
+                found += step.damage
+                if step.isAtEnd { break }
+            }
+            #expect(found.contains { $0.remedy == .compare }, "\(found)")
+            #expect(volume.completeSequence == 0)
+        }
+        // Without being closed.
+        volume = nil
+        let again = try fixture.open()
+        #expect(again.completeSequence == 0)
+        try again.close()
     }
 
     @Test func theCursorOfEveryStepIsAPlaceToGoOnFrom() throws {
@@ -499,6 +615,64 @@ import Testing
         #expect(throws: VolumeError.self) { try scrub(volume) }
         #expect(volume.hasFailed)
         #expect(!FileManager.default.fileExists(atPath: fixture.path("volume.json")))
+    }
+
+    /// What a read found and had repaired while the walk went on is not found once more.
+    @Test func whatIsRepairedBeforeTheStepEndsIsNotReported() async throws {
+        let fixture = try VolumeFixture()
+        let records = (0..<6).map { payload(800 + $0, count: 900_000) }
+        let disk = FaultyDisk(try fixture.directory.disk())
+        let volume = try BlobVolume.open(disk, options: fixture.options)
+        for record in records { try volume.appendBulk(record) }
+        try volume.syncBulk()
+        let first = try #require(try fixture.segments().first { $0.hasSuffix(".bulk") })
+        try fixture.flip("segments/" + first, at: 4096 + 500_000)
+        // What is read up to the first window, which ends behind the damaged record: it was looked at when the second is asked for.
+        let gate = FaultGate()
+        defer { gate.open() }
+        disk.add(
+            FaultRule(.hold(gate), on: [.read], nameContains: first, skipCount: 6, hitCount: nil)
+        )
+        let step = Task.detached { try volume.makeScrubber().step(byteCount: 64 << 20) }
+        #expect(await gate.holding())
+        disk.removeAllRules()
+        for record in records { try volume.replaceDamaged(record) }
+        gate.open()
+        let damage = try await step.value.damage
+        #expect(damage.isEmpty, "\(damage)")
+        for record in records { #expect(try volume.read(record) == record.bytes) }
+        try volume.close()
+    }
+
+    /// The walk seals the damaged open segment, and the next group takes the prepared one before the walk comes to it.
+    @Test(arguments: [false, true])
+    func aDamagedSpareThatIsTakenMeanwhileIsMendedInTheSameWalk(isTakenMeanwhile: Bool) throws {
+        let fixture = try VolumeFixture()
+        _ = try filled(fixture)
+        let open = try #require(fixture.segments().last { $0.hasSuffix(".log") })
+        for name in ["segments/\(open)", "segments/spare"] {
+            let size = try #require(try fixture.snapshot()[name]).count
+            try fixture.flip(name, at: UInt64(size) - 100)
+        }
+        let volume = try fixture.open()
+        let number = try #require(volume.openLogNumber)
+        let scrubber = volume.makeScrubber()
+        var found: [ScrubDamage] = []
+        var isTaken = false
+        while true {
+            let step = try scrubber.step(byteCount: 1)
+            found += step.damage
+            if isTakenMeanwhile, !isTaken, volume.openLogNumber != number {
+                try volume.appendGroup(payloads: [payload(300, count: 70)], batch: nil)
+                isTaken = true
+                #expect(try #require(volume.openLogNumber) > scrubber.lastSegment)
+            }
+            if step.isAtEnd { break }
+        }
+        #expect(isTaken == isTakenMeanwhile)
+        #expect(found.filter { $0.kind == .padding && $0.remedy == .mended }.count == 2, "\(found)")
+        #expect(try scrub(volume).damage.isEmpty)
+        try volume.close()
     }
 
     @Test func aDiskThatGivesOnlyErrorsEndsTheWalk() throws {

@@ -290,6 +290,30 @@ import Testing
         #expect(fixture.refusal(change) == .internalFault)
     }
 
+    @Test func whatTheBytesHashToIsNotedOnceAndMakesNoVersion() throws {
+        let fixture = try Fixture()
+        let row = try fixture.put()
+        let digest = [UInt8](repeating: 7, count: 32)
+        func note(_ bytes: [UInt8]?) -> CatalogCommand {
+            .setAttributes(fixture.address(), [AttributeChange(.wholeSHA256, bytes)])
+        }
+        #expect(fixture.refusal(note([1])) == .internalFault)
+        #expect(fixture.refusal(note(nil)) == .internalFault)
+        guard case .version(let noted, _) = try fixture.run(note(digest)) else { return }
+        #expect(noted.id == row.id && noted.sha256?.bytes == digest)
+        #expect(fixture.refusal(note(digest)) == nil)
+        #expect(fixture.refusal(note([UInt8](repeating: 8, count: 32))) == .internalFault)
+        // It goes with the bytes.
+        let key = try ObjectKey("copy")
+        let copy = CopyCommand(source: fixture.address(), bucket: fixture.bucket, key: key)
+        guard case .version(let copied, _) = try fixture.run(.copy(copy)) else { return }
+        #expect(copied.sha256?.bytes == digest)
+        var sealed = VersionAttributes.none
+        sealed.encryption = [1]
+        try fixture.put(sealed)
+        #expect(fixture.refusal(note(digest)) == .internalFault)
+    }
+
     @Test func conditionsKnowTimesAndSizes() throws {
         let fixture = try Fixture()
         fixture.now = Timestamp(milliseconds: 10_500)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the tests with real S3 clients. $HOLDFAST is the program (default: the release build).
 
-    run.py                         every enabled area, two files at a time ($HOLDFAST_JOBS: how many)
+    run.py                         every enabled area, several files at a time ($HOLDFAST_JOBS: how many)
     run.py test_objects            one file, or file.Class, or file.Class.test, enabled or not
     run.py --all                   areas that are not enabled too
     run.py --list                  the areas
@@ -22,7 +22,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 
-# The areas that the server has: each is the file test_AREA.py. Those that take longest come first.
+# The areas that the server has: each is the file test_AREA.py.
 AREAS = [
     "accounts",
     "acl",
@@ -65,7 +65,11 @@ AREAS = [
     "versioning",
     "xml_input",
 ]
-SLOW = ("client_copiers", "client_python", "client_aws", "degraded", "slow_input", "multipart")
+# What takes longest comes first, so that nothing long is left for the end when all else is done.
+LONGEST = (
+    "mirror", "client_python", "client_aws", "client_copiers", "slow_input", "security", "gc", "scrub", "operations", "addressing",
+    "checksums", "accounts",
+)
 
 
 def run_here(names):
@@ -113,8 +117,10 @@ def main():
         passed, failed, skipped = run_here(names)
     else:
         areas = existing if "--all" in sys.argv else AREAS
-        areas = sorted(areas, key=lambda area: (area not in SLOW, area))
-        jobs = int(os.environ.get("HOLDFAST_JOBS", min(4, os.cpu_count() or 1)))
+        places = {area: place for place, area in enumerate(LONGEST)}
+        areas = sorted(areas, key=lambda area: (places.get(area, len(places)), area))
+        # One more than there are cores: most of the time a test waits, for an fsync, a client or a deadline.
+        jobs = int(os.environ.get("HOLDFAST_JOBS", min(4, (os.cpu_count() or 1) + 1)))
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             passed, failed, skipped = map(sum, zip(*pool.map(run_file, areas)))
         for area in asleep if "--all" not in sys.argv else []:

@@ -1,6 +1,8 @@
 """Mirrors: the real program against real backends. Another Holdfast, rclone's server, SeaweedFS and moto where they are there."""
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -122,6 +124,19 @@ class MirrorCase(unittest.TestCase):
         self.s3.complete_multipart_upload(
             Bucket="models", Key=key, UploadId=upload, MultipartUpload={"Parts": done}
         )
+
+    def destroy(self, needles):
+        """Overwrites every copy of some bytes, on every volume; the server must not run."""
+        damaged = 0
+        for needle in needles:
+            for volume in self.server.volumes:
+                for path in volume.rglob("*"):
+                    if path.is_file() and (found := path.read_bytes().find(needle)) >= 0:
+                        with path.open("r+b") as file:
+                            file.seek(found)
+                            file.write(bytes(len(needle)))
+                        damaged += 1
+        return damaged
 
     def replication(self, key):
         return self.s3.head_object(Bucket="models", Key=key).get("ReplicationStatus")
@@ -499,6 +514,86 @@ class AcknowledgementTests(MirrorCase):
         self.do("mirror", "pause", "offsite")
         self.put("c", b"3")
 
+    def test_commands_that_are_repeated_wait_for_the_same_versions(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        self.wait_for_mirrors(300)
+        tree = self.directory / "tree"
+        tree.mkdir()
+        for name in "abc":
+            (tree / name).write_bytes(name.encode() * 1000)
+        large = self.directory / "large"
+        large.write_bytes(random_bytes(9 * MIB, 7))
+        self.put("source", b"s")
+        keys = {"HOLDFAST_ACCESS_KEY": ACCESS_KEY, "HOLDFAST_SECRET_KEY": SECRET_KEY}
+        def run(code, *arguments):
+            self.do(arguments[0], "--endpoint", self.server.url, *arguments[1:], code=code, environment=keys)
+        self.do("mirror", "pause", "offsite")
+        # Until every file is there, and then again.
+        for _ in range(5):
+            run(15, "put", tree, "models/tree/")
+        for _ in range(2):
+            run(15, "put", large, "models/large")
+            run(15, "cp", "models/source", "models/copy")
+        # Sealed, its parts differ each time.
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        self.s3.put_bucket_encryption(Bucket="models", ServerSideEncryptionConfiguration={"Rules": [rule]})
+        for _ in range(2):
+            run(15, "put", large, "models/sealed")
+        self.s3.delete_bucket_encryption(Bucket="models")
+        self.server.stop()
+        for _ in range(5):
+            self.do("put", tree, "models/tree/", code=15)
+            self.do("put", tree, "models/local/", code=15)
+        for _ in range(2):
+            self.do("cp", "models/source", "models/copied", code=15)
+            self.do("put", large, "models/whole", code=15)
+        self.server.start()
+        self.assertNotIn("Uploads", self.s3.list_multipart_uploads(Bucket="models"))
+        self.do("mirror", "resume", "offsite")
+        run(0, "put", tree, "models/tree/")
+        self.wait()
+        run(0, "put", tree, "models/tree/")
+        self.server.stop()
+        self.do("put", tree, "models/local/")
+        self.server.start()
+        self.assertNotIn("x-holdfast-mirror-wait", self.s3.head_object(Bucket="models", Key="tree/a")["ResponseMetadata"]["HTTPHeaders"])
+        names = {"source", "large", "sealed", "copy", "copied", "whole", *(f"{place}/{name}" for place in ("tree", "local") for name in "abc")}
+        self.assertEqual(sorted(entry["Key"] for entry in self.versions_of(self.s3, "models", "")), sorted(names))
+        self.assertEqual(self.verify("--deep")["missing"], 0)
+
+    def test_what_no_mirror_can_have_is_refused_at_once(self):
+        self.add(self.holdfast_backend(), "--rule", "models/kept/", "--rule", "models/#tier=gold")
+        self.wait_for_mirrors(300)
+        secret = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+        self.put("source", b"s")
+        writes = [
+            lambda key, **more: self.put(key, b"x", **secret, **more),
+            lambda key, **more: self.s3.create_multipart_upload(Bucket="models", Key=key, **secret, **more),
+            lambda key, **more: self.s3.copy_object(
+                Bucket="models", Key=key, CopySource="models/source", **secret, **({"TaggingDirective": "REPLACE"} | more if more else {})
+            ),
+        ]
+        for write in writes:
+            for key, more in (("kept/a", {}), ("other", {"Tagging": "tier=gold"})):
+                with self.assertRaises(botocore.exceptions.ClientError) as refused:
+                    write(key, **more)
+                answer = refused.exception.response
+                self.assertEqual((answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]), ("InvalidArgument", 400))
+                self.assertIn("SSE-C", answer["Error"]["Message"])
+        # Before the body: the client that waits to be told to go on is told not to.
+        head = self.s3.generate_presigned_url("put_object", Params={"Bucket": "models", "Key": "kept/b", **secret})
+        answer = requests.put(head, data=b"x" * 10, timeout=60, headers={
+            "x-amz-server-side-encryption-customer-algorithm": "AES256",
+            "x-amz-server-side-encryption-customer-key": base64.b64encode(b"k" * 32).decode(),
+            "x-amz-server-side-encryption-customer-key-MD5": base64.b64encode(hashlib.md5(b"k" * 32).digest()).decode(),
+        })
+        self.assertEqual(answer.status_code, 400, answer.text)
+        self.assertEqual(self.versions_of(self.s3, "models", "kept/"), [])
+        # What no rule takes waits for nobody.
+        writes[0]("other")
+        self.assertEqual(self.status()["failed"], 0)
+
     @unittest.skipUnless(IS_LONG, "a wait of 18 seconds: HOLDFAST_LONG=1")
     def test_a_long_completion_keeps_its_client_waiting(self):
         backend = self.holdfast_backend()
@@ -521,6 +616,50 @@ class AcknowledgementTests(MirrorCase):
         self.server.stop()
         self.server.start()
         self.assertEqual(json.loads(self.do("mirror", "ack", "models", "--json")), shown)
+
+
+class YieldTests(MirrorCase):
+    def metric(self, name):
+        lines = self.server.operation("/metrics")[1].splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f'holdfast_mirror_{name}{{mirror="offsite"}}'))
+
+    def test_a_mirror_yields_to_clients_and_drains_beside_them(self):
+        backend = self.holdfast_backend()
+        settings = self.directory / "serve.yaml"
+        settings.write_text("mirror:\n  requestsPerSecondBesideClients: 5\n")
+        self.server.stop()
+        self.server.options = ["--config", str(settings)]
+        self.server.start()
+        self.add(backend)
+        self.put("read", random_bytes(300_000, 1))
+        self.wait()
+        done, failed = threading.Event(), []
+        def read():
+            s3 = self.server.client()
+            try:
+                while not done.is_set():
+                    s3.get_object(Bucket="models", Key="read")["Body"].read()
+            except Exception as error:  # noqa: BLE001: told below
+                failed.append(error)
+        clients = [threading.Thread(target=read) for _ in range(3)]
+        for client in clients:
+            client.start()
+        try:
+            self.do("mirror", "pause", "offsite")
+            for number in range(30):
+                self.put(f"k{number}", b"%d" % number)
+            self.do("mirror", "resume", "offsite")
+            poll(lambda: self.metric("yielding") == 1 or self.metric("pending") == 0, "it yields")
+            self.wait()
+            waited = self.metric("yielded_seconds_total")
+            self.assertGreater(waited, 1)
+        finally:
+            done.set()
+            for client in clients:
+                client.join()
+        self.assertEqual(failed, [])
+        self.assertEqual(backend.s3.get_object(Bucket="mirror", Key="models/k29")["Body"].read(), b"29")
+        self.assertEqual((self.metric("yielding"), self.status().get("isYielding")), (0, None))
 
 
 class WayBackTests(MirrorCase):
@@ -569,20 +708,6 @@ class WayBackTests(MirrorCase):
         self.other.stop()
         self.assertEqual(sha256(self.s3.get_object(Bucket="models", Key="precious")["Body"].read()), sha256(content))
 
-
-    def destroy(self, needles):
-        """Overwrites every copy of some bytes, on every volume; the server must not run."""
-        damaged = 0
-        for needle in needles:
-            for volume in self.server.volumes:
-                for path in volume.rglob("*"):
-                    if path.is_file() and (found := path.read_bytes().find(needle)) >= 0:
-                        with path.open("r+b") as file:
-                            file.seek(found)
-                            file.write(bytes(len(needle)))
-                        damaged += 1
-        return damaged
-
     def findings(self, *options):
         return json.loads(self.do("scrub", "findings", "--limit", "1000", *options, "--json"))["findings"]
 
@@ -603,6 +728,8 @@ class WayBackTests(MirrorCase):
         lost = [finding for finding in self.findings("--closed") if finding["outcome"] == "unrepairable"]
         self.assertEqual({tuple(finding["heldBy"]) for finding in lost}, {("offsite",)}, lost)
         self.assertIn(b"mirror offsite has it", self.do("scrub", "findings", "--closed"))
+        held = {(entry["key"], entry["state"], *entry["mirrors"]) for finding in lost for entry in finding["versions"]}
+        self.assertEqual(held, {(key, "lost", "offsite") for key in (*content, "small")})
         self.assertIn(b"mirror offsite has the version", self.do("verify", "--no-repair", code=6))
         # It is back: nobody reads, and all is well again.
         self.other.start()
@@ -694,6 +821,29 @@ class WayBackTests(MirrorCase):
         self.other.stop()
         self.assertEqual([sha256(read(key)) for key in ("whole", "parts")], [sha256(content), sha256(both)])
 
+    def test_lost_chunks_and_manifests_of_encrypted_versions_are_made_again_without_a_reader(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        content, tall = random_bytes(5 * MIB + 77, 98), random_bytes(24 * MIB + 5, 100)
+        self.put("whole", content, ServerSideEncryption="AES256")
+        self.put("tall", tall, ServerSideEncryption="AES256")
+        self.wait()
+        for repair, code in ((["verify"], 0), (["scrub", "start"], 14)):
+            self.server.stop()
+            self.lose_chunks("whole")
+            self.assertGreater(self.lose_manifests(), 0)
+            self.assertEqual(json.loads(self.do("verify", "--no-repair", "--json", code=6))["versionsLost"], 2)
+            self.do(*repair, code=code)
+            self.assertEqual(json.loads(self.do("verify", "--no-repair", "--json"))["findingCount"], 0)
+            self.server.start()
+        self.server.stop()
+        self.assertGreater(self.lose_manifests(), 0)
+        self.server.start()
+        read = lambda key: sha256(self.s3.get_object(Bucket="models", Key=key)["Body"].read())
+        self.assertEqual((read("whole"), read("tall")), (sha256(content), sha256(tall)))
+        self.other.stop()
+        self.assertEqual((read("whole"), read("tall")), (sha256(content), sha256(tall)))
+
     def lose_chunks(self, key, is_meant=lambda before: True):
         """Damages every copy of an object's chunks, or of those whose predecessor has such a length."""
         before, damaged = 0, 0
@@ -725,6 +875,76 @@ class WayBackTests(MirrorCase):
                         file.write(bytes(16))
                     lost += 1
         return lost
+
+
+class FullDiskTests(MirrorCase):
+    """Volumes on small disks of their own that get full to the last byte."""
+
+    SIZE = 320 << 20
+
+    def setUp(self):
+        super().setUp()
+        self.server.stop()
+        for volume in self.server.volumes:
+            contents = volume.with_name(volume.name + ".moved")
+            volume.rename(contents)
+            volume.mkdir(mode=0o700)
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={self.SIZE},mode=700", "tmpfs", volume], capture_output=True
+            )
+            if done.returncode != 0:
+                self.skipTest(f"mount: {done.stderr.decode()}")
+            self.addCleanup(subprocess.run, ["umount", "-l", volume], capture_output=True)
+            subprocess.run(["cp", "-a", "--sparse=always", f"{contents}/.", volume], check=True)
+        self.server.start()
+
+    def fill(self):
+        fillers = [volume / "filler" for volume in self.server.volumes]
+        for filler in fillers:
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(1 << 16)):
+                    pass
+        self.assertEqual({os.statvfs(volume).f_bavail for volume in self.server.volumes}, {0})
+        return fillers
+
+    def test_a_full_store_keeps_its_outbox_and_gives_rescued_bytes(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        precious = random_bytes(3 * MIB, 30)
+        self.put("precious", precious)
+        self.wait()
+        self.server.stop()
+        self.assertEqual(self.destroy([precious[MIB // 2 : MIB // 2 + 64]]), 3)
+        self.server.start()
+        self.other.stop()
+        for number in range(30):
+            self.put(f"k{number}", b"%d" % number * 1000)
+        fillers = self.fill()
+        with self.assertRaises(botocore.exceptions.ClientError) as refused:
+            self.put("large", random_bytes(24 * MIB, 31))
+        self.assertEqual(refused.exception.response["ResponseMetadata"]["HTTPStatusCode"], 507)
+        self.other.start()
+        program(self.server.store, "mirror", "retry", "offsite")
+        # What is sent, and what can't be noted, is asked for again and not sent twice.
+        poll(lambda: len(backend.versions("models/k")) > 0, "the worker goes on")
+        def piece():
+            with contextlib.suppress(botocore.exceptions.ClientError):
+                return self.s3.get_object(Bucket="models", Key="precious")["Body"].read()
+        poll(lambda: piece() == precious, "the bytes come from the mirror although they can't be kept")
+        # Nothing of it is forgotten by a crash.
+        self.server.stop(signal.SIGKILL)
+        for filler in fillers:
+            filler.unlink()
+        self.server.start()
+        self.wait()
+        self.assertEqual(self.status()["failed"], 0)
+        found = backend.versions("models/k")
+        self.assertEqual({key: len(entries) for key, entries in found.items()}, {f"models/k{number}": 1 for number in range(30)})
+        report = self.verify("--deep")
+        self.assertEqual([report["missing"], report["different"], report["extra"]], [0, 0, 0], report)
+        self.assertEqual(self.s3.get_object(Bucket="models", Key="precious")["Body"].read(), precious)
+        self.other.stop()
+        self.assertEqual(self.s3.get_object(Bucket="models", Key="precious")["Body"].read(), precious)
 
 
 class AuditTests(MirrorCase):
@@ -802,6 +1022,26 @@ class AuditTests(MirrorCase):
         self.assertIn(("models/k", "missing", "failed"), self.findings())
         self.assertEqual(len(backend.s3.list_object_versions(Bucket="mirror")["Versions"]), 2)
         self.server.start()
+
+    def test_an_audit_is_deep_once_when_it_is_started_so(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        for number in range(3):
+            self.put(f"k{number}", b"x")
+        self.wait()
+        def heads():
+            lines = self.other.operation("/metrics")[1].splitlines()
+            found = [line for line in lines if 'api="HeadObject"' in line and line.startswith("holdfast_s3_requests_total")]
+            return sum(float(line.split()[-1]) for line in found)
+        backend.s3.head_object(Bucket="mirror", Key="models/k0")
+        before = heads()
+        self.assertEqual((self.audit("offsite")["isDeep"], heads()), (False, before))
+        self.assertEqual((self.audit("offsite", "--deep")["isDeep"], heads()), (True, before + 3))
+        self.assertTrue(self.status()["audit"]["isDeep"])
+        self.assertEqual((self.audit("offsite")["isDeep"], heads()), (False, before + 3))
+        # Without a server, and of all mirrors.
+        self.server.stop()
+        self.assertEqual((self.audit("--deep")["isDeep"], heads()), (True, before + 6))
 
     def test_an_audit_goes_on_after_a_kill_and_what_was_given_up_is_a_finding(self):
         settings = self.directory / "serve.yaml"

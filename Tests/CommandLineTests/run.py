@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the command line tests. $HOLDFAST is the program (default: the release build).
 
-    python3 Tests/CommandLineTests/run.py                 all, two classes at a time ($HOLDFAST_JOBS: how many)
+    python3 Tests/CommandLineTests/run.py                 all, several classes at a time ($HOLDFAST_JOBS: how many)
     python3 Tests/CommandLineTests/run.py test_transfer   one file, or file.Class, or file.Class.test
 
 HOLDFAST_LONG=1 takes every kill point instead of a sample. The last line is 'N passed, M failed, K skipped'.
@@ -16,6 +16,13 @@ import sys
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
+# What takes longest comes first, so that nothing long is left for the end when all else is done.
+LONGEST = (
+    "test_scrub.Flips", "test_volumes.FailSlow", "test_faults.Damage", "test_gc.Surplus", "test_gc.KilledCollection",
+    "test_disk_errors.DiskErrors", "test_killpoints.KillPoints", "test_faults.LostVolumes", "test_volumes.Served",
+    "test_volumes.WithoutServer", "test_scrub.Interrupted", "test_bench.Bench", "test_gc.FullDisk", "test_gc.Collection",
+    "test_scrub.Served", "test_transfer.Resume", "test_faults.Catalog", "test_faults.Kills", "test_endpoint.BenchServer",
+)
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 
 
@@ -41,8 +48,10 @@ def class_names():
                 counts[name] = counts.get(name, 0) + 1
 
     walk(unittest.defaultTestLoader.discover(str(HERE), pattern="test_*.py"))
-    slow = ("Damage", "LostVolumes", "KillPoints", "DiskErrors", "Kills")
-    return sorted(counts, key=lambda name: (not name.endswith(slow), -counts[name], name))
+    if gone := [name for name in LONGEST if name not in counts]:
+        sys.exit(f"LONGEST names classes that are not there: {gone}")
+    places = {name: place for place, name in enumerate(LONGEST)}
+    return sorted(counts, key=lambda name: (places.get(name, len(places)), -counts[name], name))
 
 
 def run_class(name):

@@ -33,10 +33,10 @@ class FarAndNear(EndpointTestCase):
         self.stop()
         self.far = {}
 
-    def upload_in_parts(self, key, content):
+    def upload_in_parts(self, key, content, headers=()):
         """As a client that names no checksum."""
         service = self.service()
-        begun = service.request("POST", f"/models/{key}", [("uploads", "")])
+        begun = service.request("POST", f"/models/{key}", [("uploads", "")], headers=list(headers))
         name = next(e.text for e in xml.etree.ElementTree.fromstring(begun.body).iter() if e.tag.endswith("UploadId"))
         parts = ""
         for number, start in enumerate(range(0, len(content), PART), 1):
@@ -193,11 +193,8 @@ class Parts(FarAndNear):
 
     def test_without_a_checksum_nothing_is_called_verified_that_is_not(self):
         content = pattern(11 << 20)
-        self.upload_in_parts("pl", content)
-        known = self.service().request("HEAD", "/models/pl", headers=[("x-amz-checksum-mode", "ENABLED")])
-        names = [name.lower() for name, _ in known.headers]
-        if any(name.startswith("x-amz-checksum-crc") or name == "x-holdfast-sha256" for name in names):
-            return  # The server has computed one: then it is verified, which other tests see.
+        # Of what is encrypted the server keeps no hash.
+        self.upload_in_parts("pl", content, [("x-amz-server-side-encryption", "AES256")])
         self.assertIn("not verified", self.do("get", "models/pl", "out").text)
         self.assertFalse(self.do("get", "models/pl", "again", "--json").json["isVerified"])
         self.assertEqual(self.do("get", "models/", "all", "--json").json["notVerified"], 1)
@@ -214,7 +211,6 @@ class Parts(FarAndNear):
             (self.directory / "res").unlink()
         self.near()
         self.assertTrue(self.do("get", "models/pl", "near", "--json").json["isVerified"])
-        self.assertTrue(self.do("get", "models/pl", "near", "--json").json["isUnchanged"])
 
 
 class Uploads(FarAndNear):

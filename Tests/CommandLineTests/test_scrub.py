@@ -3,9 +3,10 @@
 import random
 import shutil
 import subprocess
+import time
 
 import support
-from support import Exit, StoreTestCase, flip, random_bytes, sha256
+from support import Exit, StoreTestCase, flip, poll, random_bytes, sha256
 
 REPAIRED = 14
 SEED = int(support.os.environ.get("HOLDFAST_SEED", "20261122"))
@@ -54,7 +55,10 @@ class ScrubCase(StoreTestCase):
 
     def assert_clean(self):
         outcome = self.scrub()
-        self.assertEqual(outcome.code, Exit.DONE, outcome)
+        if outcome.code != Exit.DONE:
+            findings = self.do("scrub", "findings", "--limit", "1000", "--json").json["findings"]
+            began = min(job["startedAt"] for job in outcome.json["jobs"])
+            self.fail(f"{outcome.code}: {[finding for finding in findings if finding.get('lastSeenAt', began) >= began]}\n{outcome}")
         verified = self.do("verify", "--no-repair", "--json").json
         self.assertTrue(verified["isComplete"])
         self.do("fsck", "--deep")
@@ -107,7 +111,11 @@ class Flips(ScrubCase):
 
     def test_what_no_volume_has_is_named(self):
         content = random_bytes(3000, 4711)
+        first = self.put("models/lost", random_bytes(3000, 4712))
         version = self.put("models/lost", content)
+        twin = self.put("models/twin", content)
+        newest = self.put("models/lost", random_bytes(3000, 4713))
+        self.do("rm", "models/twin")
         for volume in self.volumes:
             self.flip_payload(volume, content, 100)
         outcome = self.scrub()
@@ -115,7 +123,35 @@ class Flips(ScrubCase):
         findings = self.do("scrub", "findings", "--closed", "--kind", "corruptPayload", "--json").json["findings"]
         lost = [finding for finding in findings if finding["outcome"] == "unrepairable"]
         self.assertTrue(lost)
-        self.assertIn(f"models/lost {version['versionID']}", lost[0]["neededBy"])
+        self.assertEqual(len(lost), 3)
+        for finding in lost:
+            self.assertIn(f"models/lost {version['versionID']}", finding["neededBy"])
+            self.assertEqual(finding["neededCount"], 2)
+            # Both versions that need the chunk, then what else there is of their keys.
+            versions = [
+                (entry["key"], entry["versionID"], entry["state"], entry["isNewest"]) for entry in finding["versions"]
+            ]
+            self.assertEqual(
+                versions[:2],
+                [("lost", version["versionID"], "lost", False), ("twin", twin["versionID"], "lost", False)],
+            )
+            self.assertEqual(
+                sorted(versions[2:]),
+                sorted([
+                    ("lost", newest["versionID"], "whole", True),
+                    ("lost", first["versionID"], "whole", False),
+                ]),
+            )
+            self.assertEqual({copy["volume"] for copy in finding["copies"]}, {str(volume) for volume in self.volumes})
+            self.assertFalse(any(copy["isGood"] for copy in finding["copies"]))
+        text = self.do("scrub", "findings", "--closed").text
+        # Each chunk once.
+        self.assertEqual(text.count("can't be repaired"), 1, text)
+        self.assertEqual(text.count("needs it"), 2, text)
+        self.assertEqual(text.count(" whole "), 2, text)
+        # What it says is whole is whole.
+        for entry in lost[0]["versions"][2:]:
+            self.content("models/lost", "--version", entry["versionID"])
         self.assert_content()
 
 
@@ -210,11 +246,66 @@ class Commands(StoreTestCase):
         self.assertEqual(self.run_program("scrub", "start", "--wait").code, Exit.UNAVAILABLE)
 
 
-class Served(ScrubCase):
-    def serve(self):
+class Ledger(StoreTestCase):
+    """Pages and filters of the findings, without a server and asked of one."""
+
+    def findings(self, *options):
+        return self.do("scrub", "findings", *options, "--json").json
+
+    def pages(self, size, *options):
+        found, after = [], []
+        while True:
+            page = self.findings("--limit", str(size), *options, *after)
+            self.assertLessEqual(len(page["findings"]), size)
+            found += page["findings"]
+            if "next" not in page:
+                return found
+            after = ["--after", page["next"]]
+
+    def check(self, everything):
+        for size in (1, 3, 1000):
+            self.assertEqual(self.pages(size), everything)
+        for volume in self.volumes:
+            wanted = [finding for finding in everything if finding["volume"] == str(volume)]
+            self.assertEqual(self.pages(2, "--volume", volume), wanted)
+        self.assertEqual(self.pages(2, "--kind", "missing,corruptPayload", "--volume", self.volumes[0]),
+                         [finding for finding in everything if finding["volume"] == str(self.volumes[0])])
+        self.assertEqual(self.pages(2, "--kind", "missing"), [])
+        self.assertEqual(self.pages(2, "--open"), [])
+        self.assertEqual(self.pages(2, "--closed", "--kind", "corruptPayload"), everything)
+        for wrong in (["--volume", "nowhere"], ["--kind", "nonsense"], ["--after", "x"]):
+            self.refuse(Exit.USAGE, "scrub", "findings", *wrong, "--json")
+        shown = self.do("scrub", "findings", "--limit", "2")
+        self.assertIn(f"--after {everything[1]['id']}", shown.errors)
+
+    def test_pages_and_filters(self):
+        contents = [random_bytes(3000 + number, 800 + number) for number in range(3)]
+        for number, content in enumerate(contents):
+            self.put(f"models/k{number}", content)
+        for content in contents:
+            for volume in self.volumes[:2]:
+                self.flip_payload(volume, content, 100)
+        self.assertEqual(self.run_program("scrub", "start", "--wait").code, REPAIRED)
+        everything = self.findings("--limit", "1000")["findings"]
+        self.assertEqual(len({(finding["chunk"], finding["volume"]) for finding in everything}), 6, everything)
+        self.assertEqual({finding["outcome"] for finding in everything}, {"repaired"})
+        self.assertEqual([finding["id"] for finding in everything], sorted(finding["id"] for finding in everything))
+        self.check(everything)
         log = open(self.directory / "server.log", "ab")
         self.addCleanup(log.close)
         server = self.start("serve", "--listen", "127.0.0.1:0", stdout=subprocess.PIPE, stderr=log)
+        self.assertIn(b"Ready", server.stdout.readline())
+        self.check(everything)
+
+
+class Served(ScrubCase):
+    def serve(self, config=None):
+        log = open(self.directory / "server.log", "ab")
+        self.addCleanup(log.close)
+        options = []
+        if config:
+            options = ["--config", self.file("server.yaml", config.encode())]
+        server = self.start("serve", "--listen", "127.0.0.1:0", *options, stdout=subprocess.PIPE, stderr=log)
         self.assertIn(b"Ready", server.stdout.readline())
         return server
 
@@ -230,6 +321,35 @@ class Served(ScrubCase):
         outcome = self.run_program("scrub", "start", "--wait", "--json")
         self.assertEqual(outcome.code, Exit.DONE, outcome)
         self.assertTrue(self.do("status", "--json").json["isFullyRedundant"])
+
+    def job(self):
+        jobs = self.do("scrub", "status", "--json").json["jobs"]
+        return next(job for job in jobs if job.get("volume") == str(self.volumes[0]))
+
+    def test_a_scrub_goes_on_where_it_was_after_a_kill(self):
+        # What the steps of 4 MiB read is noted every two seconds: those have gone when the third one shows.
+        slow = "scrub: {volumes: never, audit: never, bytesPerSecond: 3000000, unlimitedWhenIdle: false}\n"
+        server = self.serve(slow)
+        self.do("scrub", "start", "--volume", self.volumes[0], "--json")
+        poll(lambda: self.job()["bytes"] > 12_000_000, "the scrub is on its way")
+        time.sleep(1)
+        begun = self.job()
+        self.assertEqual(begun["state"], "running")
+        self.assertLess(begun["bytes"], begun["totalBytes"])
+        server.kill()
+        server.wait(support.DEADLINE)
+        # Kept with the store: nobody is there to be asked.
+        kept = self.job()
+        self.assertEqual(kept["state"], "running")
+        self.assertEqual(kept["startedAt"], begun["startedAt"])
+        self.assertGreater((kept["segment"], kept["offset"]), (0, 0))
+        self.assertGreater(kept["bytes"], 0)
+        self.serve("scrub: {volumes: never, audit: never}\n")
+        poll(lambda: self.job()["state"] == "completed", "it went on by itself")
+        done = self.job()
+        self.assertEqual((done["startedAt"], done["found"], done["passes"]), (begun["startedAt"], 0, 1))
+        # Only what lay behind the cursor was read again.
+        self.assertLess(done["bytes"], done["totalBytes"] + kept["bytes"])
 
     def test_a_volume_that_is_added_while_it_is_served_has_its_scrub(self):
         self.serve()

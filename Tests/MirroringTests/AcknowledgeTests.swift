@@ -2,20 +2,31 @@ import Catalog
 import ContentHashing
 import Encryption
 import HoldfastNode
-import ObjectService
+import Replication
 import StoreModel
 import StoreTestKit
 import Testing
 
 @testable import Mirroring
+@testable import ObjectService
 
 /// Writes that are acknowledged only when mirrors have them.
 @Suite struct AcknowledgeTests {
     private struct Watch: MirrorWatch {
         let service: MirrorService
 
-        func outlook(of version: VersionRow, in mirrors: [String]) async throws -> MirrorOutlook {
-            try await service.outlook(of: version, in: mirrors)
+        func outlook(
+            of version: VersionRow,
+            in mirrors: [String],
+            isAwaited: Bool
+        ) async throws -> MirrorOutlook {
+            try await service.outlook(of: version, in: mirrors, isAwaited: isAwaited)
+        }
+
+        func taker(of key: ObjectKey, tags: [NamedValue], in bucket: BucketName, among mirrors: [String])
+            async throws -> String?
+        {
+            try await service.taker(of: key, tags: tags, in: bucket, among: mirrors)
         }
     }
 
@@ -44,6 +55,43 @@ import Testing
         request.acknowledgement = try policy()
         try change(&request)
         return try await fixture.objects.put(request, body: BufferByteSource(bytes))
+    }
+
+    private static func upload(
+        _ parts: [[UInt8]],
+        _ encryption: EncryptionChoice,
+        type: String = "text/plain",
+        waits: Bool = true,
+        _ fixture: MirrorFixture
+    ) async throws -> VersionRow {
+        let objects = fixture.objects
+        var clientKey: EncryptionKey?
+        if case .clientKey(let key) = encryption { clientKey = key }
+        let upload = try await objects.createUpload(
+            CreateUploadRequest(
+                bucket: fixture.bucket,
+                key: try ObjectKey("a"),
+                metadata: ObjectMetadata(contentType: type),
+                encryption: encryption
+            )
+        )
+        let address = UploadAddress(bucket: fixture.bucket, key: try ObjectKey("a"), id: upload.id)
+        var listed: [ListedPart] = []
+        for (index, bytes) in parts.enumerated() {
+            let part = try await objects.putPart(
+                PutPartRequest(upload: address, number: index + 1, clientKey: clientKey),
+                body: BufferByteSource(bytes)
+            )
+            listed.append(ListedPart(number: index + 1, etag: part.etag.hex))
+        }
+        var request = CompleteRequest(upload: address, parts: listed)
+        if waits { request.acknowledgement = try policy() }
+        let row = try await objects.complete(request)
+        // Until it is acknowledged it can be asked once more.
+        #expect(try await objects.complete(request).id == row.id)
+        await objects.endRepeated(address, answeredWith: row)
+        await #expect(throws: StoreError.self) { try await objects.upload(address) }
+        return row
     }
 
     private static func history(_ fixture: MirrorFixture) async throws -> [VersionRow] {
@@ -173,6 +221,146 @@ import Testing
         fixture.backend.poison("models/a", MirrorFailure(.rejected, "Never."))
         try await fixture.drain()
         #expect(try await refusal("offsite")?.contains("given up") == true)
+        try await fixture.close()
+    }
+
+    @Test(arguments: [true, false])
+    func aVersionThatWasGivenUpStandsInTheWayOfNewOnesWhereOrderCountsOnly(_ keepsVersions: Bool) async throws
+    {
+        let (fixture, service) = try await Self.fixture(keepsVersions: keepsVersions)
+        fixture.backend.poison("models/a", MirrorFailure(.rejected, "Never."))
+        let work = Task { await service.run() }
+        let old = try await Self.put(fixture, [1])
+        func refusal(_ row: VersionRow) async throws -> String {
+            let error = await #expect(throws: StoreError.self) {
+                try await fixture.objects.waitForMirrors(try Self.policy(), of: row)
+            }
+            return error?.message ?? ""
+        }
+        let first = try await refusal(old)
+        #expect(first.contains(old.id.description) && first.contains("holdfast mirror retry offsite"))
+        fixture.backend.poison("models/a", false)
+        // The same once more is the version that was given up: nothing is made again and again.
+        #expect(try await Self.put(fixture, [1]).id == old.id)
+        let new = try await Self.put(fixture, [2])
+        if keepsVersions {
+            // At once, whatever the time that the bucket gives; with the version that is in the way.
+            let second = try await refusal(new)
+            #expect(second.contains("the version \(old.id)"), "\(second)")
+            #expect(second.contains("holdfast mirror retry offsite"), "\(second)")
+            // Another key is not concerned.
+            let other = try await fixture.put("b", [3])
+            try await fixture.objects.waitForMirrors(try Self.policy(), of: other)
+            _ = try await fixture.directory.retry(fixture.mirror)
+            service.nudge(try await fixture.directory.mirror(fixture.mirror).id)
+        }
+        // The nudge is taken up by the worker's next turn.
+        while true {
+            do {
+                try await fixture.objects.waitForMirrors(try Self.policy(), of: new)
+                break
+            } catch let error as StoreError where error.code == .notMirrored {
+                try await Task.sleep(for: .milliseconds(20))
+            }
+        }
+        let expected: [[UInt8]] = keepsVersions ? [[1], [2]] : [[2]]
+        #expect(fixture.backend.history("models/a").map(\.bytes) == expected)
+        work.cancel()
+        await work.value
+        try await fixture.close()
+    }
+
+    @Test func anUploadInPartsThatIsMadeAnewGivesTheVersionThatWaits() async throws {
+        let (fixture, _) = try await Self.fixture()
+        let objects = fixture.objects
+        func upload(_ parts: [[UInt8]], type: String = "text/plain", waits: Bool = true) async throws
+            -> VersionRow
+        {
+            try await Self.upload(parts, .none, type: type, waits: waits, fixture)
+        }
+        let parts = [noise(5 << 20, 1), noise(70_000, 2)]
+        let first = try await upload(parts)
+        #expect(try await upload(parts).id == first.id)
+        // Also when more is known of it than of the one that is put together.
+        #expect(try await objects.findSHA256(of: first, in: fixture.bucket) != nil)
+        #expect(try await upload(parts).id == first.id)
+        #expect(try await Self.history(fixture).count == 1)
+        #expect(try await upload(parts, type: "text/html").id != first.id)
+        let newest = try await upload(parts)
+        #expect(newest.id != first.id)
+        #expect(try await upload([parts[0], noise(70_000, 3)]).id != newest.id)
+        let last = try await upload(parts)
+        #expect(try await upload(parts, waits: false).id != last.id)
+        try await fixture.close()
+    }
+
+    @Test func encryptedPartsAreComparedAsTheyAreInside() async throws {
+        let (fixture, _) = try await Self.fixture()
+        // More chunks than a row holds.
+        let parts = [[UInt8](repeating: 7, count: 18 << 20), noise(70_000, 2)]
+        let first = try await Self.upload(parts, .storeKey, fixture)
+        #expect(try await Self.upload(parts, .storeKey, fixture).id == first.id)
+        #expect(try await Self.history(fixture).count == 1)
+        #expect(try await Self.upload(parts, .storeKey, type: "text/html", fixture).id != first.id)
+        let short = [noise(5 << 20, 1), noise(70_000, 2)]
+        let sealed = try await Self.upload(short, .storeKey, fixture)
+        #expect(try await Self.upload([short[0], noise(70_000, 3)], .storeKey, fixture).id != sealed.id)
+        // Plain bytes are no sealed ones.
+        let again = try await Self.upload(short, .storeKey, fixture)
+        #expect(try await Self.upload(short, .none, fixture).id != again.id)
+        try await fixture.close()
+    }
+
+    @Test func whatAClientsKeySealsIsNeverTakenForTheSame() async throws {
+        let (fixture, _) = try await Self.fixture()
+        fixture.objects.mirrorWatch = Waiting()
+        let key = try #require(EncryptionKey([UInt8](repeating: 9, count: 32)))
+        let parts = [noise(5 << 20, 1), noise(70_000, 2)]
+        let first = try await Self.upload(parts, .clientKey(key), fixture)
+        #expect(try await Self.upload(parts, .clientKey(key), fixture).id != first.id)
+        try await fixture.close()
+    }
+
+    /// A mirror that has nothing and takes everything, also what it can't have.
+    private struct Waiting: MirrorWatch {
+        func outlook(
+            of version: VersionRow,
+            in mirrors: [String],
+            isAwaited: Bool
+        ) async throws -> MirrorOutlook { .waiting(mirror: mirrors[0]) }
+
+        func taker(of key: ObjectKey, tags: [NamedValue], in bucket: BucketName, among mirrors: [String])
+            async throws -> String?
+        { nil }
+    }
+
+    @Test func onlyWhoWaitsKeepsAMirrorFromYielding() async throws {
+        let (fixture, service) = try await Self.fixture()
+        let objects = fixture.objects
+        try await objects.setMirrorAcknowledgement(try Self.policy(), of: fixture.bucket)
+        fixture.backend.hold(true)
+        let work = Task { await service.run() }
+        let row = try await Self.put(fixture, [1])
+        while fixture.backend.heldKeys.isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+        let id = try await fixture.directory.mirror(fixture.mirror).id
+        let yield = try #require(service.worker(id)).yield
+        let bucket = fixture.bucket
+        try await fixture.store.replicator.clientLoad.run {
+            #expect(yield.isYielding)
+            let wait = try await objects.mirrorWait(for: row, in: bucket, isAwaited: false)
+            #expect(wait == Self.patient)
+            // Nor does who compares what it is about to put.
+            #expect(try await Self.put(fixture, [1]).id == row.id)
+            #expect(yield.isYielding)
+            // Who waits does so by looking again and again.
+            while yield.isYielding {
+                _ = try await objects.mirrorWait(for: row, in: bucket, isAwaited: true)
+            }
+        }
+        fixture.backend.hold(false)
+        try await objects.waitForMirrors(try Self.policy(), of: row)
+        work.cancel()
+        await work.value
         try await fixture.close()
     }
 

@@ -6,6 +6,7 @@ import HoldfastNode
 import Logging
 import Mirroring
 import ObjectService
+import Replication
 import StoreModel
 import StoreTestKit
 
@@ -73,6 +74,7 @@ final class MirrorFixture {
             directory,
             make: { [backend] _, _ in backend },
             isAlone: true,
+            load: store.replicator.clientLoad,
             limits: limits,
             logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
         )

@@ -154,6 +154,15 @@ import Testing
         #expect(try await count() == 3)
         pending.noteEnded(tasks[3])
         #expect(try await count() == 3)
+        // Put in between, and counted before the word of it comes.
+        let mark = pending.mark()
+        let known = Set(tasks.map(\.sequence))
+        try await fixture.put("k7", [1])
+        #expect(try await count() == 4)
+        let added = try await fixture.tasks().filter { !known.contains($0.sequence) }
+        #expect(added.count == 1)
+        pending.noteAdded(added, since: mark)
+        #expect(try await count() == 4)
         try await fixture.close()
     }
 

@@ -30,6 +30,9 @@ final class InMemoryStorage: ReplicatedStorage {
         /// The write with this number fails, counted from 1.
         var failingWrite: Int?
         var repaired: [Digest] = []
+        /// What is given without waiting.
+        var inMemory: Set<Digest> = []
+        var memoryReads: [Range<Int>] = []
     }
 
     let state = Mutex(State())
@@ -122,6 +125,22 @@ final class InMemoryStorage: ReplicatedStorage {
         guard let good else { throw StoreError(.dataUnavailable, "No volume has \(digest).") }
         precondition(good.count == length && range.upperBound <= length, "A range lies within its payload.")
         return [UInt8](good[range])
+    }
+
+    func readInMemory(
+        _ digest: Digest,
+        length: Int,
+        range: Range<Int>,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        let bytes: [UInt8]? = state.withLock { state in
+            guard state.inMemory.contains(digest), let bytes = state.volumes[0][digest] else { return nil }
+            state.memoryReads.append(range)
+            return [UInt8](bytes[range])
+        }
+        guard let bytes else { return false }
+        target.copyBytes(from: bytes)
+        return true
     }
 
     func currentCatalog() async throws -> any CatalogReader { state.withLock { $0.catalog } }

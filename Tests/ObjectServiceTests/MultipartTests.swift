@@ -43,7 +43,7 @@ import Testing
     }
 
     private func documentCount(_ fixture: Fixture) -> Int {
-        fixture.storage.state.withLock { $0.catalog.documentRows.count }
+        fixture.storage.state.withLock { $0.catalog.documentRows.keys.count { $0.space != .job } }
     }
 
     @Test func partsBecomeAnObject() async throws {

@@ -64,6 +64,31 @@ import Testing
         #expect(most > 1)
     }
 
+    /// Chunks that are in memory are taken at once; what lies between is read ahead as ever.
+    @Test(arguments: [0, 1, 2, 3]) func whatIsInMemoryIsTakenAtOnce(which: Int) async throws {
+        let fixture = try await Fixture()
+        let bytes = noise(9_000_000)
+        let row = try await fixture.put(bytes)
+        let chunks = try await fixture.chunks(of: row)
+        #expect(chunks.count > 3)
+        let inMemory = Set(
+            chunks.enumerated().filter { which == 3 || ($0.offset + which) % 3 != 0 && which > 0 }.map(
+                \.element.digest
+            )
+        )
+        fixture.storage.state.withLock { $0.inMemory = inMemory }
+        #expect(try await fixture.get() == bytes)
+        let range = 1_234_567..<7_654_321
+        #expect(
+            try await fixture.get(range: .from(UInt64(range.lowerBound), length: UInt64(range.count)))
+                == Array(bytes[range])
+        )
+        let (reads, waited) = fixture.storage.state.withLock { ($0.memoryReads, $0.readCount) }
+        #expect(reads.isEmpty == inMemory.isEmpty)
+        #expect((waited == 0) == (which == 3))
+        #expect(reads.allSatisfy { $0.count <= Limits.readPieceSizeMax })
+    }
+
     @Test func downloadsThatShareTheirAllowanceAllGoOn() async throws {
         var limits = Fixture.smallLimits
         limits.readAheadShareCount = 2

@@ -254,6 +254,7 @@ import Testing
             base: LogPosition = .origin,
             log: [LogPosition] = [],
             known: UInt64 = 0,
+            complete: UInt64 = 0,
             attested: LogPosition? = nil
         ) -> VolumeLogReport {
             VolumeLogReport(
@@ -265,6 +266,7 @@ import Testing
                 ),
                 outline: LogOutline(base: base, positions: log),
                 knownCommitIndex: known,
+                completeSequence: complete,
                 damage: attested == nil ? nil : "a hole",
                 attestedTail: attested
             )
@@ -277,6 +279,7 @@ import Testing
             ("promise", report(promise: .max)),
             ("promise", report(promise: high, log: log)),
             ("commit index", report(log: log, known: .max)),
+            ("watermark", report(log: log, complete: high)),
             ("base", report(base: position(2, .max))),
             ("base", report(promise: .max, base: position(.max, .max))),
             ("base", report(base: position(0, 7))),

@@ -16,6 +16,8 @@ final class EngineFixture {
     let storeID = StoreID(high: 1, low: 2)
     let quorum = QuorumConfiguration.standard
     private(set) var ids: [VolumeID] = []
+    /// The names that chunks are placed by: of the volumes that the store was made with.
+    private var placementIDs: [VolumeID] = []
     var images: [DiskImage] = []
     let directory: URL
     var options = VolumeOptions()
@@ -41,6 +43,7 @@ final class EngineFixture {
         options.preparesSpareInBackground = false
         options.expectedStore = storeID
         ids = (0..<volumeCount).map { VolumeID(high: 7, low: UInt64($0) + 1) }
+        placementIDs = ids
         for id in ids { images.append(try format(id, promise: 1)) }
     }
 
@@ -130,6 +133,7 @@ final class EngineFixture {
                 id: id,
                 label: "volume \(index + 1)",
                 failureDomain: "\(index)",
+                placementID: placementIDs[index],
                 replica: opened[index].map { LocalReplica($0, label: "volume \(index + 1)") },
                 problem: opened[index] == nil ? "no volume is there" : nil
             )

@@ -174,25 +174,25 @@ extension EngineSimulation {
     // MARK: Ends and beginnings
 
     /// The power fails, in the middle of what disks are doing; nothing that is answered from then on reaches a client.
-    func kill(_ life: Int) async {
+    func kill(_ life: Int, within callCount: Int? = nil, isTorn: Bool = false) async {
         guard self.life == life, let engine else { return }
         wasWhole = harmed == nil && engine.isWhole
-        engine.trip.arm(1 + random.below(25))
+        engine.trip.arm(callCount ?? 1 + random.below(25))
         for _ in 0..<200 where !engine.trip.isDead { await pause(.milliseconds(1)) }
         engine.trip.kill()
         guard self.life == life else { return }
         self.life += 1
         outcome.crashCount += 1
         count("power cut")
-        takeImages(engine)
+        takeImages(engine, isTorn: isTorn)
         chooseIndex()
     }
 
-    private func takeImages(_ engine: Engine) {
+    private func takeImages(_ engine: Engine, isTorn: Bool = false) {
         for index in engine.disks.keys.sorted() {
             guard let disk = engine.disks[index] else { continue }
             let mode: CrashMode =
-                switch random.below(6) {
+                switch isTorn ? 6 : random.below(6) {
                 case 0: .dropped
                 case 1: .kept
                 case 2: .killOnly

@@ -145,7 +145,7 @@ final class EngineSimulation: @unchecked Sendable {
                 try first.bucket,
                 versioning: keepsVersions ? .enabled : .off
             )
-            if world.seed % 4 == 1 { try await loseAVolumeBehindTheLog() }
+            try await beginWithAStory()
             let lives = 2 + random.below(3)
             for _ in 0..<lives {
                 await workAndHarm()
@@ -267,7 +267,7 @@ final class EngineSimulation: @unchecked Sendable {
         await put(engine, key, start, life, number, bytes)
     }
 
-    private func put(
+    func put(
         _ engine: Engine,
         _ key: String,
         _ start: Int,

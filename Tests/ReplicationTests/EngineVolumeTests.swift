@@ -192,6 +192,43 @@ import Testing
         await engine.close()
     }
 
+    /// Also in a store of which nobody has written down a layout: what has taken a volume's place is new, is filled, and each
+    /// copy on it is read after it was made durable. A disk that gives back other bytes does not pass for whole.
+    @Test(arguments: [0, 3]) func aReplacedVolumeIsReadBackBeforeItIsWhole(badReads: Int) async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        try await write(engine)
+        await engine.close()
+        fixture.take(engine)
+        try fixture.replaceVolume(2)
+        let id = fixture.ids[2]
+        var rule = 0
+        engine = try await fixture.open { index, disk in
+            guard index == 2 else { return }
+            rule = disk.add(
+                FaultRule(.flip(bit: 80_000), on: [.read], nameContains: ".bulk", hitCount: badReads)
+            )
+        }
+        #expect(engine.replicator.layout[id]?.isNew == true)
+        let filled = engine
+        #expect(
+            await engine.eventually { filled.isWhole && filled.replicator.unfinishedReplacements.isEmpty }
+        )
+        #expect(engine.disk(2).firedCount(ofRule: rule) == badReads)
+        #expect(engine.replicator.layout[id]?.isNew == false)
+        let progress = try #require(engine.replicator.fillProgress[id])
+        #expect(progress.phase == .done && progress.missing == 0)
+        // It is written down: the next process does not do it again.
+        #expect(try await engine.objects.verify(repair: false).findingCount == 0)
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open([0, 2], maintained: false)
+        #expect(engine.replicator.layout[id]?.mustBeFilled == false)
+        try await check(engine)
+        await engine.close()
+    }
+
     @Test func aReadOnlyVolumeGetsNoPayloadsAndIsStillRead() async throws {
         let fixture = try EngineFixture()
         let engine = try await fixture.open()

@@ -242,6 +242,41 @@ import Testing
         }
     }
 
+    /// In one answer and in pieces, behind short heads and long ones.
+    @Test(
+        "Pieces that are put where they are sent from arrive in order",
+        arguments: [1, 4096, 49_999, 400_003],
+        ["", "?tall", "?chunked"]
+    )
+    func placedPieces(count: Int, query: String) async throws {
+        try await ServerFixture.run { fixture in
+            let received = try await fixture.client { client in
+                try client.send(Self.get("/placed/\(count)\(query)", Self.close))
+                return try client.receiveAll()
+            }
+            let end = try #require(
+                received.indices.first { received[$0...].starts(with: Array("\r\n\r\n".utf8)) }
+            )
+            let head = String(decoding: received[..<end], as: UTF8.self)
+            #expect(head.contains("x-tall") == (query == "?tall"))
+            var body = Array(received[(end + 4)...])
+            if query == "?chunked", count > 4096 { body = try Self.unchunked(body) }
+            #expect(body == (0..<count).map { UInt8($0 % 251) })
+        }
+    }
+
+    private static func unchunked(_ bytes: [UInt8]) throws -> [UInt8] {
+        var (found, rest): ([UInt8], ArraySlice<UInt8>) = ([], bytes[...])
+        while true {
+            let line = rest.prefix { $0 != 0x0D }
+            let size = try #require(Int(String(decoding: line, as: UTF8.self), radix: 16))
+            rest = rest.dropFirst(line.count + 2)
+            if size == 0 { return found }
+            found += rest.prefix(size)
+            rest = rest.dropFirst(size + 2)
+        }
+    }
+
     @Test func aLargeDownloadArrivesWhole() async throws {
         try await ServerFixture.run { fixture in
             let count = (64 << 20) + 13

@@ -13,6 +13,8 @@ import Testing
 ///     /abort      cuts the connection, and does not know it
 ///     /chunked    an answer without a length
 ///     /bytes/N    N bytes in pieces of up to 1 MiB
+///     /placed/N   N bytes that count up, put where they are sent from: up to 4,096 in one answer, more in pieces; with
+///                 `tall` as query under a long head, with `chunked` without a length
 ///     others      "hello"
 final class TestResponder: RequestResponder {
     struct Seen: Sendable {
@@ -84,6 +86,8 @@ final class TestResponder: RequestResponder {
             writer.abort()
             send("too late", writer)
             try await writer.write([1])
+        case let path where path.hasPrefix("/placed/"):
+            try await place(Int(path.dropFirst(8)) ?? 0, request.query, writer)
         default:
             guard request.path.hasPrefix("/bytes/"), let count = Int(request.path.dropFirst(7)) else {
                 return send("hello", writer)
@@ -97,6 +101,37 @@ final class TestResponder: RequestResponder {
             }
             writer.finish()
         }
+    }
+
+    private func place(
+        _ count: Int,
+        _ query: String?,
+        _ writer: ResponseWriter
+    ) async throws(TransportProblem) {
+        var head = ResponseHead(status: 200, contentLength: query == "chunked" ? nil : UInt64(count))
+        if query == "tall" {
+            head.headers.append(HeaderField("x-tall", String(repeating: "t", count: 5000)))
+        }
+        if count <= 4096 {
+            _ = writer.place(count) { Self.fill($0, from: 0) }
+            return writer.sendPlaced(head)
+        }
+        var start = 0
+        while start < count {
+            let size = min(50_000, count - start)
+            // What is no good leaves nothing behind.
+            let isPlaced = writer.place(size) { _ in false }
+            if isPlaced || !writer.place(size, { Self.fill($0, from: start) }) { return writer.abort() }
+            if start == 0 { writer.start(head) }
+            try await writer.writePlaced()
+            start += size
+        }
+        writer.finish()
+    }
+
+    private static func fill(_ target: UnsafeMutableRawBufferPointer, from start: Int) -> Bool {
+        for index in target.indices { target[index] = UInt8(truncatingIfNeeded: (start + index) % 251) }
+        return true
     }
 
     private func send(_ text: String, _ writer: ResponseWriter, status: Int = 200) {

@@ -15,24 +15,16 @@ int holdfast_reopen_direct(int descriptor);
 /// The same for reading.
 int holdfast_reopen_direct_reading(int descriptor);
 
-/// Starts to read without waiting (io_submit(2)), one stretch at a time. `context` is 0 before the first one, and is then
-/// what the other two calls take. -1 when it can't be done.
-int holdfast_read_begin(unsigned long *context, int descriptor, void *bytes, unsigned long count, long offset);
-
-/// Waits for the stretch that was begun: its length, or a negative errno.
-long holdfast_read_end(unsigned long context);
-
-/// Gives the context back; waits for what is under way.
-void holdfast_read_close(unsigned long context);
-
-/// Reads what is in the page cache, without waiting for a disk (preadv2(2), RWF_NOWAIT); -1 when nothing is.
-long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, long offset);
+/// Reads what is in the page cache, without waiting for a disk (preadv2(2), RWF_NOWAIT); -1 when nothing is. What follows the
+/// first bytes goes to `rest`.
+long holdfast_read_cached(int descriptor, void *bytes, unsigned long count, void *rest, unsigned long rest_count, long offset);
 
 /// Frees the blocks of a range; the size stays (fallocate(2)).
 int holdfast_punch_hole(int descriptor, long offset, long length);
 
 /// Takes the exclusive flock(2) of an open file, without waiting.
 int holdfast_lock(int descriptor);
+int holdfast_lock_shared(int descriptor);
 int holdfast_unlock(int descriptor);
 
 /// Gives the calling thread a low CPU priority and the lowest of disk I/O. Best effort.
@@ -45,6 +37,6 @@ void holdfast_name_thread(const char *name);
 int holdfast_clock_is_synchronised(void);
 
 /// Makes the allocator keep little: one arena, since what a thread of another arena frees is not used by this one, and
-/// chunks of objects on the heap, because a mapping for each would fault in every page of every chunk again. Called
-/// before there are threads.
+/// chunks of objects on the heap, because a mapping for each would fault in every page of every chunk again; for the
+/// same reason 32 MiB of what is free at the heap's end are kept. Called before there are threads.
 void holdfast_bound_allocator(void);

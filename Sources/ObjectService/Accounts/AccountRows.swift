@@ -34,8 +34,7 @@ package struct AccountID: Hashable, Sendable, Comparable, CustomStringConvertibl
     }
 
     init?(bytes: [UInt8]) {
-        guard bytes.count == Digest.byteCount, let digest = bytes.withUnsafeBytes({ Digest(bytes: $0) })
-        else { return nil }
+        guard let digest = Digest(bytes) else { return nil }
         self.digest = digest
     }
 

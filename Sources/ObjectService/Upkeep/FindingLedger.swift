@@ -8,7 +8,8 @@ internal import Synchronization
 /// 1. Findings are noted in memory and written in batches, at most one command a second: a flood of them costs the
 ///    commit log little. What is not written when the process dies is found again.
 /// 2. The same chunk on the same volume has one open row, however often it is met.
-/// 3. At most `Limits.findingCountMax` rows: the oldest closed ones make room; open ones beyond that are counted only.
+/// 3. At most `Limits.findingCountMax` rows of `Limits.findingByteCountMax` together: the oldest closed ones make room; open
+///    ones beyond the number are counted only. A command carries `batchByteCountMax` of them, or a single one.
 package final class FindingLedger: Sendable {
     package struct Query: Sendable {
         package var kinds: Set<Finding.Kind> = []
@@ -42,18 +43,37 @@ package final class FindingLedger: Sendable {
         /// By id, to be written.
         var dirty: [UniqueID: FindingRow] = [:]
         var rowCount = 0
+        /// Of the documents of rows, and of all of them.
+        var byteCounts: [UniqueID: Int] = [:]
+        var byteCount = 0
         var isLoaded = false
+        var isFlushing = false
         var droppedCount: UInt64 = 0
         var counts: [String: UInt64] = [:]
+
+        mutating func beginFlushing() -> Bool {
+            defer { isFlushing = true }
+            return !isFlushing
+        }
+
+        mutating func noteSize(_ id: UniqueID, _ count: Int?) {
+            byteCount += (count ?? 0) - (byteCounts[id] ?? 0)
+            byteCounts[id] = count
+        }
     }
 
     private static let batchCount = 256
+    private static let batchByteCountMax = 1 << 20
     private static let dirtyCountMax = 8192
 
     private let objects: ObjectStore
+    private let byteCountMax: Int
     private let state = Mutex(State())
 
-    package init(_ objects: ObjectStore) { self.objects = objects }
+    package init(_ objects: ObjectStore, byteCountMax: Int = Limits.findingByteCountMax) {
+        self.objects = objects
+        self.byteCountMax = byteCountMax
+    }
 
     // MARK: Noting
 
@@ -94,7 +114,7 @@ package final class FindingLedger: Sendable {
         state.counts["\(finding.kind.rawValue) \(finding.outcome.name)", default: 0] += 1
     }
 
-    /// Writes down which versions need a chunk, and which mirrors have these.
+    /// Writes down which versions need a chunk, which mirrors have these, and what else is left around it.
     package func name(_ needs: ChunkNeeds) async throws {
         var query = Query()
         query.limit = Self.batchCount
@@ -104,10 +124,12 @@ package final class FindingLedger: Sendable {
                 for var row in page {
                     guard let chunk = row.finding.chunk, let found = needs.names[chunk],
                         row.names != found || row.holders != needs.holders[chunk, default: []]
+                            || row.account != needs.accounts[chunk]
                     else { continue }
                     row = state.dirty[row.id] ?? row
                     row.names = Array(found.prefix(FindingRow.namesMax))
                     row.holders = Array(needs.holders[chunk, default: []].prefix(FindingRow.namesMax))
+                    row.account = row.finding.outcome == .unrepairable ? needs.accounts[chunk] : nil
                     state.dirty[row.id] = row
                 }
             }
@@ -135,6 +157,7 @@ package final class FindingLedger: Sendable {
             let rows = page.compactMap { try? FindingRow($0) }
             state.withLock { state in
                 state.rowCount += page.count
+                for document in page { Self.noteSize(of: document, document.body.count, &state) }
                 for row in rows where row.isOpen && state.open[Identity(row.finding)] == nil {
                     state.open[Identity(row.finding)] = row
                     findings.append(row.finding)
@@ -165,22 +188,26 @@ package final class FindingLedger: Sendable {
         state.withLock { state in state.open.values.lazy.map(\.finding).filter { $0.mirror != nil } }
     }
 
-    /// Writes what was noted.
+    /// Writes what was noted: on return everything is there that was noted before the call.
     package func flush() async throws {
+        // What another flush has taken is not there before that has ended.
+        while !state.withLock({ $0.beginFlushing() }) { try await objects.clock.sleep(for: .milliseconds(5)) }
+        defer { state.withLock { $0.isFlushing = false } }
         while true {
-            let rows = state.withLock { state -> [FindingRow] in
-                let rows = Array(state.dirty.values.prefix(Self.batchCount))
-                for row in rows { state.dirty[row.id] = nil }
+            let rows = state.withLock { state in
+                let rows = Self.batch(of: state.dirty)
+                for (row, _) in rows { state.dirty[row.id] = nil }
                 return rows
             }
             guard !rows.isEmpty else { break }
             do {
                 try await objects.write(
-                    documents: rows.map { DocumentWrite(space: .finding, key: $0.key, body: $0.body) }
+                    documents: rows.map { DocumentWrite(space: .finding, key: $0.row.key, body: $0.body) }
                 )
+                state.withLock { state in for (row, body) in rows { state.noteSize(row.id, body.count) } }
             } catch {
                 state.withLock { state in
-                    for row in rows where state.dirty[row.id] == nil { state.dirty[row.id] = row }
+                    for (row, _) in rows where state.dirty[row.id] == nil { state.dirty[row.id] = row }
                 }
                 throw error
             }
@@ -188,9 +215,44 @@ package final class FindingLedger: Sendable {
         try await makeRoom()
     }
 
+    /// Rows that one command writes.
+    static func batch(of dirty: [UniqueID: FindingRow]) -> [(row: FindingRow, body: [UInt8])] {
+        var rows: [(row: FindingRow, body: [UInt8])] = []
+        var byteCount = 0
+        for row in dirty.values.prefix(batchCount) {
+            let body = row.body
+            byteCount += body.count
+            guard rows.isEmpty || byteCount <= batchByteCountMax else { break }
+            rows.append((row, body))
+        }
+        return rows
+    }
+
+    private static func noteSize(of document: DocumentRow, _ count: Int?, _ state: inout State) {
+        var reader = ByteReader(document.key.dropFirst(FindingRow.prefix.count))
+        if let id = try? reader.readUniqueID() { state.noteSize(id, count) }
+    }
+
+    private var mustMakeRoom: Bool {
+        state.withLock { $0.rowCount > Limits.findingCountMax || $0.byteCount > byteCountMax }
+    }
+
+    /// What was repaired goes first, then what else is closed; within each the oldest.
     private func makeRoom() async throws {
+        try await makeRoom { row in
+            guard !row.isOpen else { return false }
+            switch row.finding.outcome {
+            case .repaired, .rescued, .mended: return true
+            case .pending, .unrepairable, .failed: return false
+            }
+        }
+        try await makeRoom { !$0.isOpen }
+    }
+
+    /// - Parameter mayGo: what can't be read may go as well.
+    private func makeRoom(_ mayGo: (FindingRow) -> Bool) async throws {
         var last: [UInt8]?
-        while state.withLock({ $0.rowCount }) > Limits.findingCountMax {
+        while mustMakeRoom {
             let page = try await objects.documents(
                 .finding,
                 prefix: FindingRow.prefix,
@@ -199,12 +261,15 @@ package final class FindingLedger: Sendable {
             )
             guard let end = page.last else { return }
             last = end.key
-            let closed = page.filter { document in (try? FindingRow(document).isOpen) != true }
+            let closed = page.filter { document in (try? FindingRow(document)).map(mayGo) ?? true }
             guard !closed.isEmpty else { continue }
             try await objects.write(
                 documents: closed.map { DocumentWrite(space: .finding, key: $0.key, body: nil) }
             )
-            state.withLock { $0.rowCount -= closed.count }
+            state.withLock { state in
+                state.rowCount -= closed.count
+                for document in closed { Self.noteSize(of: document, nil, &state) }
+            }
         }
     }
 

@@ -5,11 +5,12 @@ package import StoreModel
 // A finding as a document of the space finding. Key: "scrub/" and the id (16 bytes: milliseconds since 1970, a number that
 // makes it unique; big-endian, so that keys stand in the order of time). Body, little-endian; text has its length in front:
 //
-//   format version (2, 1 byte) · kind (text) · found by (text) · volume (16; zeros: of no volume) · 1 and the chunk's
+//   format version (3, 1 byte) · kind (text) · found by (text) · volume (16; zeros: of no volume) · 1 and the chunk's
 //   digest (32), or 0 · found at (8) · last seen at (8) · times seen (8) · outcome (1: 0 open, 1 repaired, 2 mended,
 //   3 unrepairable, 4 failed, 5 rescued) · of repaired: source (16), verified at (8) · of failed: reason (text) ·
 //   of rescued: source (text), verified at (8) · closed at (8, 0: open) · detail (text) · number of names (4), names
-//   (text) · since format 2: mirror (text; empty: of none) · number of holders (4), holders (text)
+//   (text) · since format 2: mirror (text; empty: of none) · number of holders (4), holders (text) · since format 3: 1 and
+//   what is left around the chunk (LossAccount.swift), or 0
 
 /// A row of the ledger of findings.
 package struct FindingRow: Hashable, Sendable {
@@ -22,10 +23,12 @@ package struct FindingRow: Hashable, Sendable {
     package var names: [String] = []
     /// Mirrors that have what is lost here, by the records, as far as somebody has looked.
     package var holders: [String] = []
+    /// Of what no volume has any more, when somebody has looked: what is left around it.
+    package var account: LossAccount?
 
     static let prefix = [UInt8]("scrub/".utf8)
     static let namesMax = 16
-    private static let version: UInt8 = 2
+    private static let version: UInt8 = 3
     private static let textSizeMax = 512
 
     init(id: UniqueID, _ finding: Finding) {
@@ -73,6 +76,8 @@ package struct FindingRow: Hashable, Sendable {
         writer.write(text: finding.mirror ?? "")
         writer.write(UInt32(min(holders.count, Self.namesMax)))
         for name in holders.prefix(Self.namesMax) { writer.write(text: name) }
+        writer.write(account == nil ? 0 : 1 as UInt8)
+        account?.write(to: &writer)
         return writer.bytes
     }
 
@@ -133,6 +138,7 @@ package struct FindingRow: Hashable, Sendable {
                 guard count <= Self.namesMax else { throw ByteReader.Failure("too many mirrors") }
                 for _ in 0..<count { holders.append(try reader.readText()) }
             }
+            if version >= 3, try reader.read(UInt8.self) == 1 { account = try LossAccount(from: &reader) }
             try reader.finish()
             finding = Finding(
                 chunk: chunk,

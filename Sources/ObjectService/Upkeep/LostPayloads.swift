@@ -1,5 +1,6 @@
 internal import Catalog
 internal import ContentHashing
+internal import Encryption
 package import Replication
 package import StoreModel
 
@@ -11,9 +12,12 @@ package import StoreModel
 /// 2. A node of a manifest is in no mirror. It is made anew: the content is fetched, cut and named as when it was put,
 ///    and counts when its name is that of the node.
 /// 3. What is handed out was compared with its name; whoever writes it compares it again.
-/// 4. Memory is bounded: places by number, nodes by number, content by the piece.
+/// 4. Memory is bounded: places by number, nodes by number, content by the piece. Where somebody waits for a manifest its
+///    nodes go to the volumes as they are made: those that turn out to be nobody's are garbage.
+/// 5. Chunks of encrypted versions are ciphertext, which no mirror has: they are sealed anew, with the version's own key
+///    (`SealedChunkRescue`), where the store keeps that.
 ///
-/// Of encrypted versions the chunks are ciphertext, which no mirror has. Parts of uploads that are under way, lists of
+/// Of encrypted uploads in parts no manifest can be made: each part begins with a salt that stands nowhere else. Parts of uploads that are under way, lists of
 /// parts that stand outside their rows, and snapshots of the catalog are in no mirror either.
 package actor LostPayloads: RescueSource {
     private struct Place {
@@ -62,18 +66,48 @@ package actor LostPayloads: RescueSource {
         }
         if let node = nodes[digest] { return node }
         guard let place = places[digest] else { return nil }
-        let found = await source.bytes(
-            of: place.version,
-            place.range,
-            from: nil,
-            where: { SHA256Hasher.hash($0) == digest }
-        )
+        let found = await bytes(of: digest, at: place, source, objects.storage)
         if found == nil {
             // Another version or another mirror may have it by the time it is asked for again.
             places[digest] = nil
             nowhere[digest] = .now
         }
         return found.map { RescuedPayload(bytes: $0.bytes, source: "mirror \($0.mirror)") }
+    }
+
+    private nonisolated func bytes<Storage: ReplicatedStorage>(
+        of digest: Digest,
+        at place: Place,
+        _ source: any ContentRescue,
+        _ storage: Storage
+    ) async -> RescuedBytes? {
+        let version = place.version
+        guard version.attributes.encryption != nil else {
+            return await source.bytes(
+                of: version,
+                place.range,
+                from: nil,
+                where: { SHA256Hasher.hash($0) == digest }
+            )
+        }
+        guard let dataKey = try? objects.dataKey(of: version, clientKey: nil),
+            let segments = try? await version.storedSegments(from: storage)
+        else { return nil }
+        let chunk = ChunkReference(digest: digest, length: UInt32(place.range.length))
+        return await SealedChunkRescue(
+            source: source,
+            version: version,
+            dataKey: dataKey,
+            segments: segments,
+            storage: storage
+        )
+        .sealed(chunk, at: place.range.offset)
+    }
+
+    /// Whether the bytes that the volumes keep of a version can be made of its content.
+    private nonisolated func canBeMade(_ row: VersionRow) -> Bool {
+        row.kind == .object
+            && (row.attributes.encryption == nil || (try? row.encryption)?.sort == .storeKey)
     }
 
     private func isKnown(_ digest: Digest) -> Bool {
@@ -116,7 +150,7 @@ package actor LostPayloads: RescueSource {
             }
             guard let last = rows.last else { break }
             after = last.id.sequence
-            for row in rows where row.kind == .object && row.attributes.encryption == nil && !rest.isEmpty {
+            for row in rows where canBeMade(row) && !rest.isEmpty {
                 try await look(at: row, &rest, &found, source, storage)
             }
         }
@@ -141,7 +175,11 @@ package actor LostPayloads: RescueSource {
                 guard rest.contains(slice.chunk.digest) else { continue }
                 if holders == nil { holders = await source.holders(of: row) }
                 guard holders?.isEmpty == false else { return }
-                let range = try ByteRange(offset: offset, length: UInt64(slice.chunk.length), of: row.size)
+                let range = try ByteRange(
+                    offset: offset,
+                    length: UInt64(slice.chunk.length),
+                    of: row.storedSize
+                )
                 found.places[slice.chunk.digest] = Place(version: row, range: range)
                 rest.remove(slice.chunk.digest)
             }
@@ -165,7 +203,7 @@ package actor LostPayloads: RescueSource {
         of row: VersionRow,
         taking turns: ChunkPermits
     ) async throws -> Bool {
-        guard case .tree = row.manifest, row.attributes.encryption == nil, let source = objects.rescue,
+        guard case .tree = row.manifest, canBeMade(row), let source = objects.rescue,
             await source.isThere()
         else { return false }
         return try await restoreManifest(of: row, source, turns, objects.storage)
@@ -178,18 +216,19 @@ package actor LostPayloads: RescueSource {
         _ storage: Storage
     ) async throws -> Bool {
         guard try await isManifestLost(row, storage) else { return false }
-        // Whoever comes second finds it put right.
-        await turns.acquire()
+        // Whoever comes second finds it put right. Who waits can leave.
+        while !turns.acquireNow() {
+            try Task.checkCancellation()
+            try await objects.clock.sleep(for: .milliseconds(50))
+        }
         defer { turns.release() }
         guard try await isManifestLost(row, storage) else { return true }
         for holder in await source.holders(of: row) {
             var rest: Set<Digest> = []
             var found = Found()
-            guard try await rebuild(row, from: holder, &rest, &found, source, storage) else { continue }
-            for (digest, node) in found.nodes {
-                _ = try await storage.write(digest, bytes: node.bytes, waitsForCommit: false)
+            if try await rebuild(row, from: holder, &rest, &found, source, storage, writesNodes: true) {
+                return true
             }
-            return true
         }
         return false
     }
@@ -200,8 +239,8 @@ package actor LostPayloads: RescueSource {
     ) -> ManifestCursor<Storage> {
         ManifestCursor(
             row.manifest,
-            size: row.size,
-            range: ByteRange(wholeOf: row.size),
+            size: row.storedSize,
+            range: ByteRange(wholeOf: row.storedSize),
             storage: storage
         )
     }
@@ -219,7 +258,8 @@ package actor LostPayloads: RescueSource {
         }
     }
 
-    /// Fetches a version's content and cuts it as it was cut when it was put.
+    /// Fetches a version's content, cuts it as it was cut when it was put, and seals it where it was.
+    /// - Parameter writesNodes: nodes that no volume has are given to the volumes, and not kept in memory.
     /// - Returns: whether it came out as the version's manifest.
     private nonisolated func rebuild<Storage: ReplicatedStorage>(
         _ row: VersionRow,
@@ -227,13 +267,21 @@ package actor LostPayloads: RescueSource {
         _ rest: inout Set<Digest>,
         _ found: inout Found,
         _ source: any ContentRescue,
-        _ storage: Storage
+        _ storage: Storage,
+        writesNodes: Bool = false
     ) async throws -> Bool {
         guard let sizes = try await partSizes(of: row, storage) else { return false }
+        var cipher: SegmentCipher?
+        if let encryption = try row.encryption {
+            guard !encryption.isInParts, let key = try? objects.dataKey(of: row, clientKey: nil) else {
+                return false
+            }
+            cipher = .whole(key)
+        }
         var builder = ManifestBuilder(objects.limits.manifest)
         var offset: UInt64 = 0
         for size in sizes {
-            var cutter = PartCutter(size: size, objects.limits)
+            var cutter = PartCutter(size: size, objects.limits, cipher)
             var taken: UInt64 = 0
             while taken < size {
                 try Task.checkCancellation()
@@ -249,19 +297,19 @@ package actor LostPayloads: RescueSource {
                         let range = try ByteRange(
                             offset: offset + start,
                             length: UInt64(chunk.length),
-                            of: row.size
+                            of: row.storedSize
                         )
                         found.places[chunk.digest] = Place(version: row, range: range)
                     }
                     for node in builder.append(chunk) {
-                        try await keep(node, mirror, &rest, &found, storage)
+                        try await keep(node, mirror, &rest, &found, storage, writes: writesNodes)
                     }
                 }
             }
             offset += size
         }
         let (reference, last) = builder.finish()
-        for node in last { try await keep(node, mirror, &rest, &found, storage) }
+        for node in last { try await keep(node, mirror, &rest, &found, storage, writes: writesNodes) }
         return reference == row.manifest
     }
 
@@ -301,7 +349,8 @@ package actor LostPayloads: RescueSource {
         _ mirror: String,
         _ rest: inout Set<Digest>,
         _ found: inout Found,
-        _ storage: Storage
+        _ storage: Storage,
+        writes: Bool
     ) async throws {
         if rest.remove(node.digest) == nil {
             do {
@@ -310,6 +359,10 @@ package actor LostPayloads: RescueSource {
             } catch let error as StoreError where error.code == .dataUnavailable {
             }
         }
+        guard !writes else {
+            _ = try await storage.write(node.digest, bytes: node.bytes, waitsForCommit: false)
+            return
+        }
         guard found.nodes.count < Self.nodeCountMax else { return }
         found.nodes[node.digest] = RescuedPayload(bytes: node.bytes, source: "mirror \(mirror)")
     }
@@ -317,22 +370,51 @@ package actor LostPayloads: RescueSource {
 
 /// Cuts one part, or a whole that was put at once, into chunks.
 private struct PartCutter {
-    private var chunker: ContentChunker?
-    private var chunk: [UInt8] = []
-    private var start: UInt64 = 0
-
-    init(size: UInt64, _ limits: PipelineLimits) {
-        // A small body is one chunk.
-        chunker = size <= UInt64(limits.smallSizeMax) ? nil : ContentChunker(limits.chunkSizes)
+    private enum Cut {
+        /// A small body is one chunk.
+        case atEnd
+        case byContent(ContentChunker)
+        /// Of an encrypted body: after so many bytes.
+        case bySize
     }
 
-    /// - Returns: the chunks that end in this piece, and where they begin in the part.
+    private var cut: Cut
+    private let cipher: SegmentCipher?
+    private let size: UInt64
+    /// The current chunk, and how much came before it.
+    private var chunk: [UInt8] = []
+    private var taken: UInt64 = 0
+    private var index = 0
+    private var start: UInt64 = 0
+
+    init(size: UInt64, _ limits: PipelineLimits, _ cipher: SegmentCipher?) {
+        self.size = size
+        self.cipher = cipher
+        cut =
+            size <= UInt64(limits.smallSizeMax)
+            ? .atEnd : cipher == nil ? .byContent(ContentChunker(limits.chunkSizes)) : .bySize
+    }
+
+    private mutating func endOfChunk(in rest: UnsafeRawBufferPointer) -> Int? {
+        switch cut {
+        case .atEnd: return nil
+        case .byContent(var chunker):
+            let end = chunker.endOfChunk(in: rest)
+            cut = .byContent(chunker)
+            return end
+        case .bySize:
+            let room = SegmentLayout.chunkSize(at: index, partNumber: 0) - chunk.count
+            return rest.count >= room ? room : nil
+        }
+    }
+
+    /// - Returns: the chunks that end in this piece, and where they begin in the part as it is stored.
     mutating func chunks(_ piece: [UInt8], isEnd: Bool) -> [(start: UInt64, chunk: ChunkReference)] {
         var found: [(UInt64, ChunkReference)] = []
         piece.withUnsafeBytes { bytes in
             var rest = UnsafeRawBufferPointer(rebasing: bytes[...])
             while !rest.isEmpty {
-                let end = chunker?.endOfChunk(in: rest)
+                let end = endOfChunk(in: rest)
                 chunk.append(contentsOf: rest.prefix(end ?? rest.count))
                 rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(end ?? rest.count))
                 if end != nil { found.append(take()) }
@@ -343,10 +425,18 @@ private struct PartCutter {
     }
 
     private mutating func take() -> (UInt64, ChunkReference) {
+        taken += UInt64(chunk.count)
+        let stored =
+            cipher?.seal(
+                chunk,
+                firstFrame: UInt64(index * FrameFormat.framesPerChunk),
+                isEnd: taken == size
+            ) ?? chunk
         defer {
-            start += UInt64(chunk.count)
+            start += UInt64(stored.count)
+            index += 1
             chunk.removeAll(keepingCapacity: true)
         }
-        return (start, ChunkReference(digest: SHA256Hasher.hash(chunk), length: UInt32(chunk.count)))
+        return (start, ChunkReference(digest: SHA256Hasher.hash(stored), length: UInt32(stored.count)))
     }
 }

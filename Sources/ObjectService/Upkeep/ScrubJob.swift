@@ -62,8 +62,18 @@ package struct ScrubJob: Hashable, Sendable {
     package var lastPassEndedAt: Timestamp?
     package var passCount: UInt64 = 0
     package var message = ""
+    /// Its document was written by a later version of the program: nothing is done with it here, and it is not written over.
+    package private(set) var isOfLaterFormat = false
 
     package init(_ subject: ScrubSubject) { self.subject = subject }
+
+    /// What stands for a job whose document can't be read. One that is damaged may be started anew.
+    private init(_ subject: ScrubSubject, unreadable problem: StoreError) {
+        self.subject = subject
+        state = .failed
+        message = problem.description
+        isOfLaterFormat = problem.code == .unsupportedFormat
+    }
 
     package var isActive: Bool { state == .running || state == .paused }
 
@@ -110,10 +120,7 @@ package struct ScrubJob: Hashable, Sendable {
         writer.write(cursor.segment)
         writer.write(cursor.offset)
         writer.write(lastSegment)
-        writer.write(auditCursor.phase.rawValue)
-        writer.write(auditCursor.sequence)
-        writer.write(auditCursor.space)
-        writer.write(counted: auditCursor.key)
+        auditCursor.write(to: &writer)
         for count in [
             byteCount, totalByteCount, recordCount, foundCount, repairedCount, unrepairableCount, failedCount,
         ] { writer.write(count) }
@@ -123,24 +130,33 @@ package struct ScrubJob: Hashable, Sendable {
         return writer.bytes
     }
 
+    /// The job of a document, with what is wrong with the document. No job where it can't be told whose it is.
+    static func read(_ document: DocumentRow) -> (job: ScrubJob?, problem: StoreError?) {
+        do {
+            return (try ScrubJob(document), nil)
+        } catch {
+            return ((try? subject(ofKey: document.key)).map { ScrubJob($0, unreadable: error) }, error)
+        }
+    }
+
+    private static func subject(ofKey key: [UInt8]) throws(ByteReader.Failure) -> ScrubSubject {
+        if key == auditKey { return .audit }
+        guard key.starts(with: volumePrefix) else { throw ByteReader.Failure("an unknown key") }
+        var reader = ByteReader(key[volumePrefix.count...])
+        let id = try reader.readUniqueID()
+        try reader.finish()
+        return .volume(id)
+    }
+
     init(_ document: DocumentRow) throws(StoreError) {
-        if let version = document.body.first, version != Self.version {
+        if let version = document.body.first, version > Self.version {
             throw StoreError(
                 .unsupportedFormat,
                 "The state of a scrub has format \(version); this program reads \(Self.version)."
             )
         }
         do throws(ByteReader.Failure) {
-            if document.key == Self.auditKey {
-                subject = .audit
-            } else {
-                guard document.key.starts(with: Self.volumePrefix) else {
-                    throw ByteReader.Failure("an unknown key")
-                }
-                var keyReader = ByteReader(document.key[Self.volumePrefix.count...])
-                subject = .volume(try keyReader.readUniqueID())
-                try keyReader.finish()
-            }
+            subject = try Self.subject(ofKey: document.key)
             var reader = ByteReader(document.body)
             _ = try reader.read(UInt8.self)
             guard let state = State(rawValue: try reader.read(UInt8.self)) else {
@@ -153,13 +169,7 @@ package struct ScrubJob: Hashable, Sendable {
             cursor.segment = try reader.read(UInt32.self)
             cursor.offset = try reader.read(UInt64.self)
             lastSegment = try reader.read(UInt32.self)
-            guard let phase = AuditCursor.Phase(rawValue: try reader.read(UInt8.self)) else {
-                throw ByteReader.Failure("an unknown phase")
-            }
-            auditCursor.phase = phase
-            auditCursor.sequence = try reader.read(UInt64.self)
-            auditCursor.space = try reader.read(UInt8.self)
-            auditCursor.key = try reader.readCounted()
+            auditCursor = try AuditCursor(from: &reader)
             byteCount = try reader.read(UInt64.self)
             totalByteCount = try reader.read(UInt64.self)
             recordCount = try reader.read(UInt64.self)

@@ -24,6 +24,7 @@ package struct ScrubSchedule: Sendable {
 
     /// When a subject is due next; the past when that was missed.
     package func next(_ job: ScrubJob) -> Timestamp? {
+        guard !job.isOfLaterFormat else { return nil }
         let cron: CronExpression?
         let share: UInt64
         switch job.subject {

@@ -1,7 +1,7 @@
 internal import BlobVolume
 internal import Catalog
 package import Replication
-internal import StoreModel
+package import StoreModel
 internal import Synchronization
 
 /// The scrubs of a store: started, paused, resumed, cancelled, and run.
@@ -11,6 +11,8 @@ internal import Synchronization
 /// 2. Jobs run in one process at a time, the one that has the store: in a server in the background (`run`), else in
 ///    the command that waits for them (`runToEnd`).
 /// 3. A scrub is completed only when every repair that it asked for has its outcome.
+/// 4. A state that can't be read is shown as failed, with the reason, and told once. One of a later format is never written
+///    over: whoever goes back to an earlier program finds it there when the later one is used again.
 package final class Scrubs: Sendable {
     private struct State {
         var jobs: [ScrubSubject: ScrubJob] = [:]
@@ -18,6 +20,10 @@ package final class Scrubs: Sendable {
         var active: Set<ScrubSubject> = []
         /// Copies that wait for repair, by the scrub that found them.
         var pending: [Copy: Set<ScrubSubject>] = [:]
+        /// Of an audit that somebody waits for, and what of that is written down.
+        var cleanPart: CleanAuditPart?
+        var writtenPart: CleanAuditPart?
+        var distrustsCleanPart = false
     }
 
     private struct Copy: Hashable {
@@ -37,11 +43,20 @@ package final class Scrubs: Sendable {
     private let replicator: Replicator
     private let ledger: FindingLedger
     package let budget: WorkBudget
+    private let tellUnreadable: @Sendable (StoreError) -> Void
     private let state = Mutex(State())
     private let plan = Mutex(ScrubSchedule())
     private let cleanAudit = Mutex<(@Sendable () async throws -> Void)?>(nil)
+    private let isCleanAuditAwaited = Mutex<(@Sendable () -> Bool)?>(nil)
 
-    package init(_ objects: ObjectStore, _ replicator: Replicator, _ ledger: FindingLedger) {
+    /// - Parameter tellUnreadable: told of each scrub's state that can't be read.
+    package init(
+        _ objects: ObjectStore,
+        _ replicator: Replicator,
+        _ ledger: FindingLedger,
+        tellUnreadable: @escaping @Sendable (StoreError) -> Void = { _ in }
+    ) {
+        self.tellUnreadable = tellUnreadable
         self.objects = objects
         self.replicator = replicator
         self.ledger = ledger
@@ -50,11 +65,28 @@ package final class Scrubs: Sendable {
 
     private var now: Timestamp { objects.clock.now() }
 
-    /// Calls `body` when an audit that went from its beginning to its end in this process has found nothing: no copy missing, no
-    /// manifest that can't be read, no volume that could not be asked.
-    package func whenAuditIsClean(_ body: @escaping @Sendable () async throws -> Void) {
+    /// Calls `body` when an audit that went from its beginning to its end has found nothing: no copy missing, no manifest that
+    /// can't be read, no volume that could not be asked.
+    /// - Parameter isAwaited: whether somebody waits for that: an audit that was interrupted then goes on where nothing was found
+    ///   up to there (`CleanAuditPart`), and begins anew otherwise.
+    package func whenAuditIsClean(
+        isAwaited: @escaping @Sendable () -> Bool,
+        _ body: @escaping @Sendable () async throws -> Void
+    ) {
+        isCleanAuditAwaited.withLock { $0 = isAwaited }
         cleanAudit.withLock { $0 = body }
     }
+
+    /// It is not known whether what an audit of an earlier process has found clean was of this catalog.
+    package func distrustCleanPart() {
+        state.withLock { state in
+            state.distrustsCleanPart = true
+            state.cleanPart = nil
+        }
+    }
+
+    /// What says how far an audit has got that found nothing; whoever builds the catalog anew removes it.
+    package static var cleanPartKey: [UInt8] { CleanAuditPart.key }
 
     // MARK: Asking
 
@@ -80,20 +112,41 @@ package final class Scrubs: Sendable {
     }
 
     private func load() async throws {
-        if state.withLock({ $0.isLoaded }) { return followVolumes() }
-        let rows = try await objects.documents(.job, prefix: ScrubJob.prefix)
-        state.withLock { state in
-            guard !state.isLoaded else { return }
-            for row in rows {
-                // What can't be read is begun anew.
-                guard let job = try? ScrubJob(row) else { continue }
-                state.jobs[job.subject] = job
-            }
-            if state.jobs[.audit] == nil { state.jobs[.audit] = ScrubJob(.audit) }
-            state.isLoaded = true
+        if isLoaded { return followVolumes() }
+        let found = try await objects.documents(.job, prefix: ScrubJob.prefix).map(ScrubJob.read)
+        let part = try await objects.documents(.job, prefix: CleanAuditPart.key).first
+        if takeLoaded(found.compactMap { $0.job }, part.flatMap(CleanAuditPart.init)) {
+            for problem in found.compactMap({ $0.problem }) { tellUnreadable(problem) }
         }
         followVolumes()
     }
+
+    // Not inlined: a lock on either side of an await in one function is more than the compiler bears.
+
+    private var isLoaded: Bool {
+        @inline(never) get { state.withLock { $0.isLoaded } }
+    }
+
+    /// - Returns: false when somebody else was first.
+    @inline(never)
+    private func takeLoaded(_ jobs: [ScrubJob], _ part: CleanAuditPart?) -> Bool {
+        state.withLock { state in
+            guard !state.isLoaded else { return false }
+            state.writtenPart = part
+            if !state.distrustsCleanPart { state.cleanPart = part }
+            for job in jobs { state.jobs[job.subject] = job }
+            if state.jobs[.audit] == nil { state.jobs[.audit] = ScrubJob(.audit) }
+            state.isLoaded = true
+            return true
+        }
+    }
+
+    private var parts: (clean: CleanAuditPart?, written: CleanAuditPart?) {
+        @inline(never) get { state.withLock { ($0.cleanPart, $0.writtenPart) } }
+    }
+
+    @inline(never)
+    private func noteWritten(_ part: CleanAuditPart?) { state.withLock { $0.writtenPart = part } }
 
     /// Volumes come and go while the store is open: each has its scrub, and one that is gone has none.
     private func followVolumes() {
@@ -141,7 +194,15 @@ package final class Scrubs: Sendable {
     {
         try await load()
         let now = self.now
-        state.withLock { state in
+        try state.withLock { state in
+            for subject in subjects {
+                guard let job = state.jobs[subject], job.isOfLaterFormat else { continue }
+                throw StoreError(
+                    .unsupportedFormat,
+                    job.message,
+                    advice: "Use the version of holdfast that wrote it, or a newer one; nothing was changed."
+                )
+            }
             for subject in subjects {
                 var job = state.jobs[subject] ?? ScrubJob(subject)
                 body(&job, now)
@@ -155,9 +216,13 @@ package final class Scrubs: Sendable {
     private func save(_ subjects: [ScrubSubject]) async throws {
         let jobs = subjects.map { job($0) }
         guard !jobs.isEmpty else { return }
-        try await objects.write(
-            documents: jobs.map { DocumentWrite(space: .job, key: $0.key, body: $0.body) }
-        )
+        var writes = jobs.map { DocumentWrite(space: .job, key: $0.key, body: $0.body) }
+        let (part, written) = parts
+        if part != written {
+            writes.append(DocumentWrite(space: .job, key: CleanAuditPart.key, body: part?.body))
+        }
+        try await objects.write(documents: writes)
+        if part != written { noteWritten(part) }
     }
 
     // MARK: Findings
@@ -354,9 +419,27 @@ package final class Scrubs: Sendable {
 
     private func audit() async throws {
         let subject = ScrubSubject.audit
-        var cursor = job(subject).auditCursor
-        // What a process before this one has looked at may have been another catalog.
-        var isClean = cursor == .start
+        let isAwaited = isCleanAuditAwaited.withLock { $0?() ?? false }
+        let layoutVersion = replicator.layout.version
+        let (before, startedAt, cleanPart) = state.withLock {
+            ($0.jobs[subject]?.auditCursor ?? .start, $0.jobs[subject]?.startedAt, $0.cleanPart)
+        }
+        var cursor = before
+        // Where garbage collection waits for a clean audit, one that goes on from anywhere else would end without having told.
+        if before != .start, isAwaited {
+            let part = cleanPart.flatMap { part in
+                part.layoutVersion == layoutVersion && part.startedAt == startedAt ? part : nil
+            }
+            cursor = part?.cursor ?? .start
+        }
+        let goesOn = isAwaited && cursor != .start
+        let start = cursor
+        state.withLock { state in
+            state.jobs[subject]?.auditCursor = start
+            if start == .start { state.jobs[subject]?.recordCount = 0 }
+            if !goesOn { state.cleanPart = nil }
+        }
+        var isClean = goesOn || cursor == .start
         var memory = AuditMemory()
         var lastSave = ContinuousClock.now
         while cursor.phase != .done {
@@ -369,7 +452,13 @@ package final class Scrubs: Sendable {
             take(findings, subject)
             isClean = isClean && findings.isEmpty && page.lostNodes.isEmpty
             let reached = cursor
+            var part: CleanAuditPart?
+            if isAwaited, isClean, let startedAt {
+                part = CleanAuditPart(startedAt: startedAt, layoutVersion: layoutVersion, cursor: reached)
+            }
+            let cleanPart = part
             state.withLock { state in
+                if reached.phase != .done { state.cleanPart = cleanPart }
                 state.jobs[subject]?.auditCursor = reached
                 state.jobs[subject]?.recordCount += page.chunkCount
                 state.jobs[subject]?.updatedAt = now
@@ -385,7 +474,45 @@ package final class Scrubs: Sendable {
         for slot in replicator.volumes.slots {
             try await nameUnrepairable(on: slot.id, since: job(subject).startedAt)
         }
+        if isClean, goesOn { isClean = try await isStillTrue(since: job(subject).startedAt) }
         if isClean, let tell = cleanAudit.withLock({ $0 }) { try await tell() }
+        state.withLock { $0.cleanPart = nil }
+    }
+
+    /// Whether what an audit saw before it was interrupted can be relied on (`CleanAuditPart`).
+    private func isStillTrue(since moment: Timestamp?) async throws -> Bool {
+        guard try await isEverythingWhole() else { return false }
+        try await ledger.flush()
+        var query = FindingLedger.Query()
+        query.limit = Limits.listPageSizeMax
+        while true {
+            let page = try await ledger.find(query)
+            for row in page where row.finding.mirror == nil && row.lastSeenAt >= moment ?? row.lastSeenAt {
+                switch row.finding.outcome {
+                case .pending, .unrepairable, .failed: return false
+                case .repaired, .rescued, .mended: continue
+                }
+            }
+            guard let last = page.last, page.count == query.limit else {
+                return try await isEverythingWhole()
+            }
+            query.after = last.id
+        }
+    }
+
+    private static let wholeDeadline: UInt64 = 2_000_000_000
+
+    /// Whether every volume has what was committed when this was asked, at once or a moment later: the slowest one is always a
+    /// batch behind while clients write.
+    private func isEverythingWhole() async throws -> Bool {
+        let committed = replicator.replicatorStatus().committed
+        let end = objects.clock.monotonicNanoseconds() &+ Self.wholeDeadline
+        while true {
+            let status = replicator.replicatorStatus()
+            if status.wholeCount(through: committed) == status.volumes.count { return true }
+            guard objects.clock.monotonicNanoseconds() < end else { return false }
+            try await objects.clock.sleep(for: .milliseconds(20))
+        }
     }
 
     // MARK: Who needs what is lost

@@ -38,7 +38,12 @@ extension S3Service {
             attributes: new.attributes,
             conditions: try writeConditions(request.headers)
         )
-        let policy = try await objects.mirrorAcknowledgement(of: bucket)
+        let policy = try await acknowledgement(
+            of: bucket,
+            for: key,
+            new,
+            keeps: command.tags == nil ? source.tags : []
+        )
         let row: VersionRow
         if let algorithm = try ChecksumHeaders.uploadAlgorithm(request.headers),
             objectChecksum(of: source)?.checksum.algorithm != algorithm

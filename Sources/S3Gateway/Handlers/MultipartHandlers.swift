@@ -12,6 +12,7 @@ extension S3Service {
         let (bucket, key) = (try request.bucket(), try request.key())
         let new = try await newObject(request.headers, in: bucket, request, account: request.account)
         let checksum = try UploadChecksum(request.headers)
+        _ = try await acknowledgement(of: bucket, for: key, new)
         let upload = try await objects.createUpload(
             CreateUploadRequest(
                 bucket: bucket,
@@ -197,8 +198,11 @@ extension S3Service {
     private func completed(_ complete: CompleteRequest, _ policy: MirrorAcknowledgement?) async throws
         -> VersionRow
     {
+        var complete = complete
+        complete.acknowledgement = policy
         let row = try await objects.complete(complete)
         try await acknowledge(row, policy)
+        if policy != nil { await objects.endRepeated(complete.upload, answeredWith: row) }
         return row
     }
 

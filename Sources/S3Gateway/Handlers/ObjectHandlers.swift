@@ -26,7 +26,7 @@ extension S3Service {
         }
         let new = try await newObject(request.headers, in: bucket, request, account: request.account)
         try Self.checkIntegrity(request.headers, checksums)
-        let policy = try await objects.mirrorAcknowledgement(of: bucket)
+        let policy = try await acknowledgement(of: bucket, for: key, new)
         var put = PutRequest(
             bucket: bucket,
             key: key,
@@ -89,12 +89,14 @@ extension S3Service {
         let selection = try await selection(exchange, row)
         let headers = try await objectHeaders(row, exchange, selection)
         guard let range = selection.range, range.length > 0 else {
-            return try await send(try objects.read(row, clientKey: clientKey), 200, headers, exchange)
+            let reader = try objects.read(row, clientKey: clientKey, isLeft: exchange.body.hasLeft)
+            return try await send(reader, 200, headers, exchange)
         }
         let reader = try objects.read(
             row,
             range: .from(range.offset, length: range.length),
-            clientKey: clientKey
+            clientKey: clientKey,
+            isLeft: exchange.body.hasLeft
         )
         try await send(reader, 206, headers, exchange)
     }
@@ -103,7 +105,8 @@ extension S3Service {
     func headObject(_ exchange: Exchange) async throws {
         let row = try await version(for: exchange, try customerKey(exchange.request))
         let selection = try await selection(exchange, row)
-        let headers = try await objectHeaders(row, exchange, selection)
+        let wait = try await mirrorWaitHeader(row, exchange.request)
+        let headers = try await objectHeaders(row, exchange, selection) + wait
         let isPartial = (selection.range?.length ?? 0) > 0
         exchange.send(
             isPartial ? 206 : 200,
@@ -120,15 +123,15 @@ extension S3Service {
         _ headers: [HeaderField],
         _ exchange: Exchange
     ) async throws {
-        guard let first = try await reader.next() else {
+        guard let first = try await reader.next(into: exchange) else {
             return exchange.send(status, headers, contentLength: 0)
         }
         guard UInt64(first.count) < reader.range.length else {
-            return exchange.send(status, headers, body: first)
+            return exchange.send(status, headers, piece: first)
         }
         exchange.start(status, headers, contentLength: reader.range.length)
         try await exchange.write(first)
-        while let piece = try await reader.next() { try await exchange.write(piece) }
+        while let piece = try await reader.next(into: exchange) { try await exchange.write(piece) }
         exchange.finish()
     }
 
@@ -222,8 +225,8 @@ extension S3Service {
         } else if try ChecksumHeaders.isRequested(exchange.headers) {
             headers += checksums(of: row)
             // Of the whole, whatever the client declared: our own clients compare what they get with it.
-            if let digest = row.checksums.sha256 {
-                headers.append(HeaderField("x-holdfast-sha256", digest.hex))
+            if let digest = row.sha256 {
+                headers.append(HeaderField(HoldfastHeader.sha256, digest.hex))
             }
         }
         if let count = selection.partCount { headers.append(HeaderField("x-amz-mp-parts-count", "\(count)")) }

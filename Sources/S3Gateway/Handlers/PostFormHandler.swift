@@ -19,7 +19,7 @@ extension S3Service {
         try await authorize(form, of: account, request)
         file.sizes = sizes
         let new = try await newObject(from: form, in: bucket, request, account: account)
-        let policy = try await objects.mirrorAcknowledgement(of: bucket)
+        let policy = try await acknowledgement(of: bucket, for: try form.key(), new)
         var put = try putRequest(form, new, bucket)
         put.acknowledgement = policy
         put.retentionIsDefault = new.hasDefaultRetention

@@ -34,6 +34,7 @@ final class Connection: Sendable {
         var isWritable = true
 
         var isDraining = false
+        var isInputClosed = false
         var isClosed = false
 
         var headWaiter: CheckedContinuation<GatewayRequest?, Never>?
@@ -63,14 +64,17 @@ final class Connection: Sendable {
 
     var isDraining: Bool { state.withLock { $0.isDraining } }
 
+    /// Whether the client will send no more: most have gone then. Those that only closed their half get their answers, but
+    /// nothing that costs much is done for them.
+    var hasLeft: Bool { state.withLock { $0.isInputClosed || $0.isClosed } }
+
     /// Closes the connection now, whatever is under way.
     func close() { channel.close(mode: .all, promise: nil) }
 
     /// Lets the request that is under way end, and no other begin.
-    func drain() {
-        state.withLock { $0.isDraining = true }
-        onLoop { $0.closeIfIdle() }
-    }
+    func noteDraining() { state.withLock { $0.isDraining = true } }
+
+    func closeIfIdle() { onLoop { $0.closeIfIdle() } }
 
     /// Returns when the channel is closed.
     func closed() async {
@@ -193,6 +197,20 @@ extension Connection {
         if mustSchedule { onLoop { $0.flushOutbox() } }
     }
 
+    /// Like `send`, and on the event loop itself the bytes go to the socket now, with all that was handed over before.
+    func sendAtOnce(_ buffer: ByteBuffer) {
+        guard channel.eventLoop.inEventLoop else {
+            return send([.bytes(buffer)], size: buffer.readableBytes)
+        }
+        let isOpen = state.withLock { state in
+            guard !state.isClosed else { return false }
+            state.outbox.append(.bytes(buffer))
+            state.outboxSize += buffer.readableBytes
+            return true
+        }
+        if isOpen { handler.value.flushOutbox() }
+    }
+
     /// Returns when there is room for more bytes.
     func waitForRoom() async throws(TransportProblem) {
         await withCheckedContinuation { continuation in
@@ -271,6 +289,8 @@ extension Connection {
         }
         waiter?.resume()
     }
+
+    func noteInputClosed() { state.withLock { $0.isInputClosed = true } }
 
     func didClose() {
         let waiters = state.withLock { state in

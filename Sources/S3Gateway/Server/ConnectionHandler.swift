@@ -170,7 +170,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
         switch phase {
         case .idle, .head, .discarding, .lingering: context?.close(promise: nil)
         case .body: failBody(TransportProblem(.bodyTruncated, "The body ended before its declared end."))
-        case .answering: break
+        case .answering: connection?.noteInputClosed()
         }
     }
 

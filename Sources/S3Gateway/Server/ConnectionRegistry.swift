@@ -43,7 +43,9 @@ final class ConnectionRegistry: Sendable {
             state.isDraining = true
             return [Connection](state.connections.values)
         }
-        for connection in connections { connection.drain() }
+        // All know it before the first of them is closed: an answer that is given from then on says that it is the last.
+        for connection in connections { connection.noteDraining() }
+        for connection in connections { connection.closeIfIdle() }
     }
 
     func closeAll() {

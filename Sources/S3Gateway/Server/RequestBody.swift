@@ -20,6 +20,9 @@ package final class RequestBody {
         }
     }
 
+    /// Whether the client has gone, as far as can be seen: it sends no more.
+    package var hasLeft: @Sendable () -> Bool { { [connection] in connection.hasLeft } }
+
     /// Whether the client still waits to be told that its body is wanted.
     var isWaitedFor: Bool { request.expectsContinue && !hasContinued }
 

@@ -11,6 +11,11 @@ package final class ResponseWriter {
         case ended
     }
 
+    /// Bytes of the body that travel in one buffer.
+    private static let sliceSizeMax = 128 << 10
+    /// Longer pieces of it go to the socket at once.
+    private static let shortSizeMax = 64 << 10
+
     private let connection: Connection
     private let request: GatewayRequest
     private let body: RequestBody
@@ -18,6 +23,10 @@ package final class ResponseWriter {
     private var keepsAlive = false
     /// The head, until the first bytes of the body go with it.
     private var pending = ByteBuffer()
+    /// A piece of the body that was put here, until it is sent.
+    private var placed = ByteBuffer()
+    /// What is left free in front of a short first piece: the head goes there.
+    private static let headRoom = 1 << 10
     /// The status that was sent; nil before.
     package private(set) var status: Int?
     /// Body bytes that were handed over for sending.
@@ -92,30 +101,108 @@ package final class ResponseWriter {
     /// Sends a piece of the body; returns when there is room for the next.
     /// - Throws: when the client is gone.
     package func write(_ bytes: [UInt8]) async throws(TransportProblem) {
+        guard let framing = try framing(of: bytes.count) else { return }
+        if framing == .chunked { pending.writeString(String(bytes.count, radix: 16) + "\r\n") }
+        guard bytes.count > Self.shortSizeMax else {
+            var buffer = pending
+            pending = ByteBuffer()
+            buffer.writeBytes(bytes)
+            if framing == .chunked { buffer.writeString("\r\n") }
+            connection.send([.bytes(buffer)], size: buffer.readableBytes)
+            return try await connection.waitForRoom()
+        }
+        try await writeSlices(of: bytes)
+        if framing == .chunked { pending.writeString("\r\n") }
+    }
+
+    /// Counts a piece of the body; nil when there is nothing to send of it.
+    private func framing(of count: Int) throws(TransportProblem) -> ResponseFraming? {
         // What was cut stays cut: whoever still writes learns that nobody reads.
         if case .ended = phase { throw Connection.lost }
         guard case .started(let framing) = phase else {
             if status == nil, hasEnded { throw TransportProblem(.connectionLost, "The connection was cut.") }
             preconditionFailure("A body follows its head.")
         }
-        guard !bytes.isEmpty, framing != .none else { return }
-        bodyCount += UInt64(bytes.count)
+        guard count > 0, framing != .none else { return nil }
+        bodyCount += UInt64(count)
         if case .length(let length) = framing, bodyCount > length {
             abort()
             throw TransportProblem(.malformed, "The response is longer than its head says.")
         }
-        var buffer = pending
-        pending = ByteBuffer()
-        if framing == .chunked { buffer.writeString(String(bytes.count, radix: 16) + "\r\n") }
-        // A short head travels with a short body in one buffer; a long body gets its own.
-        if buffer.readableBytes > 0, bytes.count > 64 << 10 {
-            connection.send([.bytes(buffer)], size: buffer.readableBytes)
-            buffer = connection.allocator.buffer(capacity: bytes.count + 2)
+        return framing
+    }
+
+    // MARK: Pieces that are put where they are sent from
+
+    /// Lets `fill` write a piece of the body; it is the next that `writePlaced` or `sendPlaced` sends when `fill` says that
+    /// it is good.
+    package func place(_ count: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Bool) -> Bool {
+        let room = hasStarted || count > Self.shortSizeMax ? 0 : Self.headRoom
+        var buffer = connection.allocator.buffer(capacity: room + count)
+        buffer.moveWriterIndex(to: room)
+        buffer.moveReaderIndex(to: room)
+        var isGood = false
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { free in
+            isGood = fill(UnsafeMutableRawBufferPointer(rebasing: free[..<count]))
+            return isGood ? count : 0
         }
-        buffer.writeBytes(bytes)
-        if framing == .chunked { buffer.writeString("\r\n") }
-        connection.send([.bytes(buffer)], size: buffer.readableBytes)
+        guard isGood else { return false }
+        placed = buffer
+        return true
+    }
+
+    /// A whole response whose body was put here.
+    package func sendPlaced(_ head: ResponseHead) {
+        var head = head
+        let count = placed.readableBytes
+        head.contentLength = UInt64(count)
+        start(head)
+        if case .started(.length) = phase {
+            bodyCount = UInt64(count)
+            pending = takePlaced()
+        }
+        finish()
+    }
+
+    /// Sends the piece that was put here; returns when there is room for the next.
+    /// - Throws: as `write`.
+    package func writePlaced() async throws(TransportProblem) {
+        guard let framing = try framing(of: placed.readableBytes) else { return }
+        if framing == .chunked { pending.writeString(String(placed.readableBytes, radix: 16) + "\r\n") }
+        connection.sendAtOnce(takePlaced())
+        if framing == .chunked { pending.writeString("\r\n") }
         try await connection.waitForRoom()
+    }
+
+    /// The piece that was put here, behind what goes before it.
+    private func takePlaced() -> ByteBuffer {
+        var buffer = placed
+        placed = ByteBuffer()
+        let count = pending.readableBytes
+        if count <= buffer.readerIndex {
+            buffer.setBuffer(pending, at: buffer.readerIndex - count)
+            buffer.moveReaderIndex(to: buffer.readerIndex - count)
+        } else {
+            connection.send([.bytes(pending)], size: count)
+        }
+        pending = ByteBuffer()
+        return buffer
+    }
+
+    /// A long piece goes in slices: what was just copied is still in the processor's cache when the system copies it
+    /// again.
+    private func writeSlices(of bytes: [UInt8]) async throws(TransportProblem) {
+        if pending.readableBytes > 0 { connection.send([.bytes(pending)], size: pending.readableBytes) }
+        pending = ByteBuffer()
+        var start = 0
+        while start < bytes.count {
+            let end = min(start + Self.sliceSizeMax, bytes.count)
+            var buffer = connection.allocator.buffer(capacity: end - start)
+            buffer.writeBytes(bytes[start..<end])
+            connection.sendAtOnce(buffer)
+            start = end
+            try await connection.waitForRoom()
+        }
     }
 
     /// Ends the response.

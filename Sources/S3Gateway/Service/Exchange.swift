@@ -1,3 +1,4 @@
+package import ObjectService
 package import S3Protocol
 
 /// A request and the way to answer it: what a handler is given. Used by one task.
@@ -47,7 +48,25 @@ package final class Exchange {
         )
     }
 
+    /// A whole response of this one piece, which may have been put into this exchange as into a room.
+    package func send(_ status: Int, _ headers: [HeaderField], piece: ObjectPiece) {
+        switch piece {
+        case .bytes(let bytes): send(status, headers, body: bytes)
+        case .placed:
+            writer.sendPlaced(
+                ResponseHead(status: status, headers: headers + commonHeaders, contentLength: nil)
+            )
+        }
+    }
+
     package func write(_ piece: [UInt8]) async throws { try await writer.write(piece) }
+
+    package func write(_ piece: ObjectPiece) async throws {
+        switch piece {
+        case .bytes(let bytes): try await writer.write(bytes)
+        case .placed: try await writer.writePlaced()
+        }
+    }
 
     package func finish() { writer.finish() }
 
@@ -60,5 +79,12 @@ package final class Exchange {
         checksums: ChecksumHeaders? = nil
     ) async throws -> [UInt8] {
         try await DocumentBody.read(self, sizeMax: sizeMax, checksums: checksums)
+    }
+}
+
+/// What is put here is sent from here.
+extension Exchange: PieceRoom {
+    package func place(_ count: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Bool) -> Bool {
+        writer.place(count, fill)
     }
 }

@@ -36,9 +36,14 @@ package enum ASCIIText {
         omittingEmpty: Bool = false
     ) -> [Substring] {
         let byte = UInt8(truncatingIfNeeded: separator.value)
-        return text.utf8.split(separator: byte, omittingEmptySubsequences: omittingEmpty).map {
-            Substring($0)
+        var pieces: [Substring] = []
+        var rest = text.utf8
+        while let end = rest.firstIndex(of: byte) {
+            if !omittingEmpty || end > rest.startIndex { pieces.append(Substring(rest[..<end])) }
+            rest = rest[rest.index(after: end)...]
         }
+        if !omittingEmpty || !rest.isEmpty { pieces.append(Substring(rest)) }
+        return pieces
     }
 
     /// A decimal number without a sign: `Int("+5")` would take one.

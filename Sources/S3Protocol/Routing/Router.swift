@@ -281,7 +281,8 @@ private struct Subresource: Sendable {
     /// ignores those that it does not know.
     static func name(in query: QueryItems) throws(S3Error) -> String? {
         var found: String?
-        for item in query.items {
+        // They all begin with a small letter, and what a presigned URL carries with a capital one.
+        for item in query.items where item.name.utf8.first.map({ ASCIIText.isUpper($0) }) == false {
             let isSubresource =
                 ofBuckets[item.name] != nil || ofObjects[item.name] != nil || unserved.contains(item.name)
                 || item.name == "uploadId"

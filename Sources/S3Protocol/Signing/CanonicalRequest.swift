@@ -74,14 +74,16 @@ package struct CanonicalRequest: Sendable {
         }
     }
 
+    /// Where name and value of a parameter stand among the encoded bytes of all.
     private struct Parameter {
-        let name: [UInt8]
-        let value: [UInt8]
+        let name: Range<Int>
+        let value: Range<Int>
 
-        static func precedes(_ left: Parameter, _ right: Parameter) -> Bool {
-            left.name == right.name
-                ? left.value.lexicographicallyPrecedes(right.value)
-                : left.name.lexicographicallyPrecedes(right.name)
+        static func precedes(_ left: Parameter, _ right: Parameter, in bytes: [UInt8]) -> Bool {
+            let (leftName, rightName) = (bytes[left.name], bytes[right.name])
+            return leftName == rightName
+                ? bytes[left.value].lexicographicallyPrecedes(bytes[right.value])
+                : leftName.lexicographicallyPrecedes(rightName)
         }
     }
 
@@ -89,25 +91,29 @@ package struct CanonicalRequest: Sendable {
     private static func append(query: String?, omitting: String?, to text: inout [UInt8]) {
         guard let query, !query.isEmpty else { return }
         var parameters: [Parameter] = []
+        parameters.reserveCapacity(8)
+        // One array for all of them: a presigned URL has six and more.
+        var encoded: [UInt8] = []
         withBytes(of: query) { bytes in
+            encoded.reserveCapacity(bytes.count + bytes.count / 2)
             for pair in bytes.split(separator: UInt8(ascii: "&")) {
                 let split = pair.firstIndex(of: UInt8(ascii: "=")) ?? pair.endIndex
-                var name: [UInt8] = []
-                appendRecoded(pair[..<split], isPath: false, to: &name)
-                if let omitting, name.elementsEqual(omitting.utf8) { continue }
-                var value: [UInt8] = []
+                let start = encoded.count
+                appendRecoded(pair[..<split], isPath: false, to: &encoded)
+                let name = start..<encoded.count
+                if let omitting, encoded[name].elementsEqual(omitting.utf8) { continue }
                 if split < pair.endIndex {
-                    appendRecoded(pair[(split + 1)...], isPath: false, to: &value)
+                    appendRecoded(pair[(split + 1)...], isPath: false, to: &encoded)
                 }
-                parameters.append(Parameter(name: name, value: value))
+                parameters.append(Parameter(name: name, value: name.upperBound..<encoded.count))
             }
         }
-        parameters.sort(by: Parameter.precedes)
+        parameters.sort { Parameter.precedes($0, $1, in: encoded) }
         for (index, parameter) in parameters.enumerated() {
             if index > 0 { text.append(UInt8(ascii: "&")) }
-            text.append(contentsOf: parameter.name)
+            text.append(contentsOf: encoded[parameter.name])
             text.append(UInt8(ascii: "="))
-            text.append(contentsOf: parameter.value)
+            text.append(contentsOf: encoded[parameter.value])
         }
     }
 
@@ -118,7 +124,6 @@ package struct CanonicalRequest: Sendable {
         isPath: Bool,
         to text: inout [UInt8]
     ) {
-        text.reserveCapacity(text.count + bytes.count)
         var index = bytes.startIndex
         while index < bytes.endIndex {
             let byte = bytes[index]

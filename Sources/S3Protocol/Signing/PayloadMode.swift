@@ -15,6 +15,11 @@ package enum PayloadMode: Hashable, Sendable {
 
     /// - Throws: `InvalidArgument` for anything that is not one of the values of the documentation.
     package init(headerValue text: String) throws(S3Error) {
+        // First what most requests say.
+        if text.utf8.count == Self.emptyText.utf8.count, let digest = Hexadecimal.digest(text) {
+            self = .signed(digest)
+            return
+        }
         switch text {
         case Self.unsignedText: self = .unsigned
         case "STREAMING-AWS4-HMAC-SHA256-PAYLOAD": self = .streaming(signed: true, trailer: false)
@@ -23,16 +28,13 @@ package enum PayloadMode: Hashable, Sendable {
         case "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER":
             throw .notImplemented(header: "x-amz-content-sha256")
         default:
-            guard let digest = Hexadecimal.digest(text) else {
-                throw .invalidArgument(
-                    "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
-                        + "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER "
-                        + "or a valid sha256 value.",
-                    name: "x-amz-content-sha256",
-                    value: text
-                )
-            }
-            self = .signed(digest)
+            throw .invalidArgument(
+                "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
+                    + "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER "
+                    + "or a valid sha256 value.",
+                name: "x-amz-content-sha256",
+                value: text
+            )
         }
     }
 

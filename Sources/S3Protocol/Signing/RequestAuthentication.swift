@@ -82,7 +82,7 @@ package enum RequestAuthentication: Sendable {
         let names = ASCIIText.split(text[...], at: ";").map {
             ASCIIText.lowercased(String($0))
         }
-        return names.contains("") || names.count > 256 ? nil : names
+        return names.contains(where: \.isEmpty) || names.count > 256 ? nil : names
     }
 
     /// There are no session tokens: whoever sends one believes to be someone else.
@@ -156,7 +156,7 @@ private enum HeaderClaim {
             }
             let value = String(part[part.utf8.index(after: split)...])
             let isNew: Bool
-            switch part[..<split] {
+            switch String(part[..<split]) {
             case "Credential": isNew = set(&components.credential, value)
             case "SignedHeaders": isNew = set(&components.signedHeaders, value)
             case "Signature": isNew = set(&components.signature, value)

@@ -219,7 +219,7 @@ struct ServerBenchmark: Sendable {
     private func uploadInParts(_ number: Int) async throws -> UInt64 {
         let size = max(size(of: number), 1)
         let key = try key("parts", number)
-        let id = try await client.createUpload(bucket, key)
+        let id = try await client.createUpload(bucket, key).uploadID
         let count = Int(min(size.dividedUp(by: plan.partSize), UInt64(Limits.partCountMax)))
         do {
             let turn = Turn()

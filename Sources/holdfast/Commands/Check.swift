@@ -29,6 +29,14 @@ struct Check: StoreCommand {
             ]
         }
         guard !report.isClean else { return }
+        guard report.deniedCount == 0 || report.absentCount + report.deniedCount < report.findings.count
+        else {
+            throw StoreError(
+                .fileAccessDenied,
+                "\(HumanFormat.count(report.deniedCount, "volume")) may not be read by this user.",
+                advice: "Run the command as the user that the store belongs to."
+            )
+        }
         guard report.absentCount < report.findings.count else {
             throw StoreError(
                 .notEnoughReplicas,

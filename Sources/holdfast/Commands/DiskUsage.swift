@@ -46,6 +46,8 @@ struct DiskUsage: StoreCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var onlyReads: Bool { true }
+
     enum Grouping: String, ExpressibleByArgument, CaseIterable {
         case bucket, prefix, object, version
     }

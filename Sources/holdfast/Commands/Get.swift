@@ -37,6 +37,8 @@ struct Get: NetworkCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var onlyReads: Bool { true }
+
     func execute(_ output: Output) async throws {
         let source = try ObjectAddress(address)
         let isTree = source.isPrefix && !exact && target != "-"

@@ -32,6 +32,8 @@ struct List: NetworkCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var onlyReads: Bool { true }
+
     func validate() throws {
         if let limit, limit < 1 { throw ValidationError("--limit \(limit): give 1 or more.") }
         if address == nil && (recursive || versions) {

@@ -19,6 +19,8 @@ struct Log: NetworkCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var onlyReads: Bool { true }
+
     func execute(_ output: Output) async throws {
         let place = try ObjectAddress(address)
         let key = try place.key()

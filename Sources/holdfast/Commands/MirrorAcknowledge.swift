@@ -10,7 +10,8 @@ struct MirrorAcknowledge: StoreCommand {
             every named mirror whose rules take the version has it. The version is stored first. When it is not mirrored \
             in time, or at once when the mirror is paused or its backend does not work, the answer is 503 \
             ServiceUnavailable with Retry-After (exit code 15 of 'holdfast put'): the version stays and will be \
-            mirrored. Who repeats the request waits for the same version, and makes no second one.
+            mirrored. Who repeats the request waits for the same version, and makes no second one. Objects that are \
+            encrypted with a client's key (SSE-C) are refused where such a mirror takes them: it can't have them.
 
               holdfast mirror ack models --mirror offsite --timeout 30
               holdfast mirror ack models            what is set

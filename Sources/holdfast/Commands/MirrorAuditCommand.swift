@@ -33,11 +33,14 @@ struct MirrorAuditStart: StoreCommand {
     @Flag(name: .long, help: "Wait for the end; without a server that is always so.")
     var wait = false
 
+    @Flag(name: .long, help: "Ask for each object's version and SHA-256 this time: one request each.")
+    var deep = false
+
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
         var (list, isDone) = try await withAdministration { administration in
-            var list = try await administration.changeMirrorAudit(.start, name)
+            var list = try await administration.changeMirrorAudit(.start, name, isDeep: deep)
             let isHere = try await administration.runMirrorAudits()
             if isHere { list = try await administration.mirrorAudits() }
             return (list, isHere)
@@ -122,7 +125,9 @@ struct MirrorAuditPause: StoreCommand {
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
-        let list = try await withAdministration { try await $0.changeMirrorAudit(.pause, name) }
+        let list = try await withAdministration {
+            try await $0.changeMirrorAudit(.pause, name, isDeep: false)
+        }
         try output.result(list) { list.lines }
     }
 }
@@ -137,7 +142,7 @@ struct MirrorAuditResume: StoreCommand {
 
     func execute(_ output: Output) async throws {
         let list = try await withAdministration { administration in
-            let list = try await administration.changeMirrorAudit(.resume, name)
+            let list = try await administration.changeMirrorAudit(.resume, name, isDeep: false)
             return try await administration.runMirrorAudits() ? administration.mirrorAudits() : list
         }
         try output.result(list) { list.lines }
@@ -153,7 +158,9 @@ struct MirrorAuditCancel: StoreCommand {
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     func execute(_ output: Output) async throws {
-        let list = try await withAdministration { try await $0.changeMirrorAudit(.cancel, name) }
+        let list = try await withAdministration {
+            try await $0.changeMirrorAudit(.cancel, name, isDeep: false)
+        }
         try output.result(list) { list.lines }
     }
 }

@@ -262,7 +262,7 @@ extension MirrorDocument {
             case nil: "not asked yet"
             }
         var lines = [
-            "\(name)  \(isUpToDate ? "up to date" : "behind")  (\(state), breaker \(breaker); backend \(history))",
+            "\(name)  \(isUpToDate ? "up to date" : "behind")  (\(state)\(isYielding == true ? ", yields to clients" : ""), breaker \(breaker); backend \(history))",
             "  waiting   \(HumanFormat.count(pending, "change")), \(HumanFormat.size(pendingBytes))"
                 + (isFillingUp ? ", more to be queued" : ""),
             "  lag       \(HumanFormat.duration(seconds: lagSeconds))",

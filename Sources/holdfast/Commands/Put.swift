@@ -13,6 +13,9 @@ struct Put: NetworkCommand {
             A file to BUCKET/KEY is one object. To BUCKET, or to an address that ends with a slash, the \
             file's name completes the key.
 
+            A large file that is sent to a server goes in parts. When the command is killed and runs again, it \
+            goes on with the parts that the server has (--no-resume: it begins anew).
+
             A directory to BUCKET/PREFIX/ stores every file below it under its path, eight at a time, and \
             skips files that are the newest version already (same size and SHA-256). Links to files are \
             read; links to directories and special files are skipped and reported (exit code 12).
@@ -60,6 +63,13 @@ struct Put: NetworkCommand {
     @Flag(name: .long, help: "The address is the whole key, even when it ends with a slash.")
     var exact = false
 
+    @Flag(
+        name: .long,
+        inversion: .prefixedNo,
+        help: "Go on with an upload to a server that a killed run of the same command has left."
+    )
+    var resume = true
+
     @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
@@ -96,8 +106,12 @@ struct Put: NetworkCommand {
             return try await session.put(prepared, from: bytes)
         }
         progress.finish()
-        try output.result(PutReport(version: version, isStored: true)) {
-            ["Stored \(version.address), \(HumanFormat.size(version.size)), version \(version.versionName)"]
+        let report = PutReport(version: version, isStored: true, resumedBytes: version.resumedBytes)
+        try output.result(report) {
+            let resumed =
+                version.resumedBytes > 0 ? ", resumed after \(HumanFormat.size(version.resumedBytes))" : ""
+            let size = HumanFormat.size(version.size)
+            return ["Stored \(version.address), \(size), version \(version.versionName)\(resumed)"]
         }
     }
 
@@ -149,6 +163,7 @@ struct Put: NetworkCommand {
         request.tags = try tags.map { try Self.pair($0, option: "--tag") }
         request.ifMatch = ifMatch
         request.onlyIfAbsent = ifNoneMatch
+        request.resumes = resume
         if let text = expectedSHA256 {
             guard let digest = Digest(hex: text) else {
                 throw CommandError(.usage, "--sha256 \(quoted(text)): give 64 hexadecimal digits.")

@@ -223,7 +223,7 @@ struct ScrubFindings: StoreCommand {
                     ]
                 },
                 header: ["FOUND", "KIND", "VOLUME", "BY", "OUTCOME", "WHAT"]
-            )
+            ) + LossReport.lines(list.findings)
         }
         if let next = list.next { output.remark("More: --after \(next)") }
     }
@@ -246,6 +246,56 @@ extension FindingDocument {
 
     fileprivate var subject: String {
         neededBy.first ?? chunk.map { "chunk " + $0.prefix(16) } ?? detail ?? ""
+    }
+}
+
+/// What is left around chunks that can't be repaired, for people: each chunk once, by its newest finding.
+private enum LossReport {
+    static func lines(_ findings: [FindingDocument]) -> [String] {
+        var order: [String] = []
+        var newest: [String: FindingDocument] = [:]
+        for finding in findings where finding.outcome == "unrepairable" && finding.versions != nil {
+            guard let chunk = finding.chunk else { continue }
+            if newest[chunk] == nil { order.append(chunk) }
+            newest[chunk] = finding
+        }
+        return order.flatMap { chunk in newest[chunk].map(lines) ?? [] }
+    }
+
+    private static func lines(_ finding: FindingDocument) -> [String] {
+        let versions = finding.versions ?? []
+        let needed = versions.count { $0.state == "lost" }
+        let rest = UInt64(clamping: Int(clamping: finding.neededCount ?? 0) - needed)
+        var lines = ["", "Chunk \((finding.chunk ?? "").prefix(16)) can't be repaired:"]
+        lines += HumanFormat.table(
+            versions.map { version in
+                [
+                    "  " + version.meaning, HumanFormat.visible("\(version.bucket)/\(version.key)"),
+                    version.versionID, version.isNewest ? "newest" : "", HumanFormat.size(version.size),
+                    version.mirrors.isEmpty
+                        ? "" : HumanFormat.visible("mirror " + version.mirrors.joined(separator: ", ")),
+                ]
+            },
+            header: ["  STATE", "KEY", "VERSION", "", "SIZE", "ALSO ON"]
+        )
+        if rest > 0 { lines.append("  and \(rest) more versions that need it") }
+        for copy in finding.copies ?? [] {
+            let state =
+                copy.isGood ? "good bytes\(copy.verifiedAt.map { ", read \($0)" } ?? "")" : copy.problem
+            lines.append("  copy on " + HumanFormat.visible("\(copy.volume): \(state ?? "no good bytes")"))
+        }
+        return lines
+    }
+}
+
+extension FindingVersionDocument {
+    fileprivate var meaning: String {
+        switch state {
+        case "lost": "needs it"
+        case "damaged": "damaged elsewhere"
+        case "whole": "whole"
+        default: "there, not read"
+        }
     }
 }
 

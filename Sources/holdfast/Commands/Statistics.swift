@@ -10,8 +10,10 @@ struct Statistics: NetworkCommand {
               holdfast stat --chunks models/tiny/weights.safetensors
               holdfast stat --verify models/tiny/weights.safetensors
 
-            Copies are shown as the volumes' indexes know them. With --verify each is read and compared with \
-            its SHA-256; nothing is repaired ('holdfast verify BUCKET/KEY' does that).
+            Copies are shown as the volumes' indexes know them, with the time since which nothing was found wrong: \
+            that of the last scrub of the volume, or run of 'holdfast verify', that has read them. With --verify \
+            each is read now and compared with its SHA-256; nothing is repaired ('holdfast verify BUCKET/KEY' \
+            does that).
             """
     )
 
@@ -29,6 +31,8 @@ struct Statistics: NetworkCommand {
     @OptionGroup(title: "Over the network") var remote: EndpointOptions
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
+
+    var onlyReads: Bool { true }
 
     private static let chunkCountStandard = 1000
 
@@ -55,7 +59,7 @@ struct Statistics: NetworkCommand {
             ["version", version.versionName],
             ["stored", version.createdAt.readable],
             ["size", "\(HumanFormat.size(version.size)) (\(version.size) bytes)"],
-            ["sha256", version.sha256?.hex ?? "not known"],
+            ["sha256", version.sha256?.hex ?? Self.unknownSHA256(version)],
             ["etag", version.etag],
         ]
         if let type = version.contentType { facts.append(["type", HumanFormat.visible(type)]) }
@@ -73,30 +77,52 @@ struct Statistics: NetworkCommand {
         return HumanFormat.table(facts) + copies(of: report) + (chunks ? chunkLines(of: report) : [])
     }
 
-    /// One line for each volume: how many chunks it has, in which state.
+    private static func unknownSHA256(_ version: VersionReport) -> String {
+        version.isEncrypted
+            ? "not kept: the object is encrypted"
+            : "not known (of an object in parts a server, or 'holdfast verify', finds it)"
+    }
+
+    /// One line for each volume: how many chunks it has, in which state, and when the one was verified that was not
+    /// verified for longest.
     private func copies(of report: StatisticsReport) -> [String] {
         struct Count {
             var states: [String: Int] = [:]
-            var verifiedAt: String?
+            var oldest: ReplicaReport?
+            var unverifiedCount = 0
         }
         var counts: [String: Count] = [:]
         for replica in (report.chunks ?? []).flatMap(\.replicas) {
-            counts[replica.volume, default: Count()].states[replica.state, default: 0] += 1
-            if let time = replica.verifiedAt {
-                let oldest = counts[replica.volume]?.verifiedAt.map { min($0, time) } ?? time
-                counts[replica.volume]?.verifiedAt = oldest
+            var count = counts[replica.volume, default: Count()]
+            count.states[replica.state, default: 0] += 1
+            if replica.state == "present" {
+                // ISO 8601 in UTC: the order of text is that of time.
+                if let time = replica.verifiedAt {
+                    if time < count.oldest?.verifiedAt ?? "~" { count.oldest = replica }
+                } else {
+                    count.unverifiedCount += 1
+                }
             }
+            counts[replica.volume] = count
         }
         return HumanFormat.table(
             counts.sorted { $0.key < $1.key }.map { volume, count in
                 let states = count.states.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
                 return [
                     "  \(volume)", states.joined(separator: ", "),
-                    count.verifiedAt.map { "verified \($0)" }
-                        ?? (verify ? "" : "not verified now (see --verify)"),
+                    Self.verification(count.oldest, count.unverifiedCount),
                 ]
             }
         )
+    }
+
+    private static func verification(_ oldest: ReplicaReport?, _ unverifiedCount: Int) -> String {
+        guard let oldest, let time = oldest.verifiedAt else {
+            return unverifiedCount > 0 ? "not verified since stored (see --verify)" : ""
+        }
+        let by = oldest.verifiedBy.map { $0 == "read" ? "" : " by \($0)" } ?? ""
+        let rest = unverifiedCount > 0 ? ", \(unverifiedCount) not since stored" : ""
+        return "verified \(time)\(by)\(rest)"
     }
 
     private func chunkLines(of report: StatisticsReport) -> [String] {

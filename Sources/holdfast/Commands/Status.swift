@@ -20,6 +20,8 @@ struct Status: StoreCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var onlyReads: Bool { true }
+
     func execute(_ output: Output) async throws {
         let report = StatusReport(try await withAdministration { try await $0.status() })
         if check, output.isQuiet, !output.isJSON {
@@ -66,8 +68,8 @@ struct Status: StoreCommand {
                     + "physical \(HumanFormat.size(report.physicalBytes))",
             ],
             ["catalog", catalog(report)],
-            ["volumes", ""],
         ])
+        lines += digests(report) + ["volumes"]
         lines += HumanFormat.table(
             report.volumes.map { volume in
                 [
@@ -82,6 +84,12 @@ struct Status: StoreCommand {
         return lines.map { line in
             String(line.reversed().drop { $0 == " " }.reversed())
         }
+    }
+
+    private static func digests(_ report: StatusReport) -> [String] {
+        guard let count = report.objectsWaitingForSHA256, count > 0 else { return [] }
+        let objects = HumanFormat.count(count, "object")
+        return ["sha256      still to be found of \(objects) in parts: by a server, or by 'holdfast verify'"]
     }
 
     private static func devices(_ report: StatusReport) -> String {

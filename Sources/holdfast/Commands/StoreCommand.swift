@@ -8,6 +8,8 @@ protocol StoreCommand: AsyncParsableCommand {
     var options: GlobalOptions { get }
     /// What to do in place of this command while a server holds the store.
     var adviceWhileServed: ServerAdvice.Way { get }
+    /// It changes nothing: it works on a store that lies on a read-only file system.
+    var onlyReads: Bool { get }
     func execute(_ output: Output) async throws
 }
 
@@ -43,6 +45,7 @@ extension NetworkCommand {
 
 extension StoreCommand {
     var adviceWhileServed: ServerAdvice.Way { .stop }
+    var onlyReads: Bool { false }
 
     mutating func run() async throws {
         do {
@@ -89,6 +92,8 @@ extension StoreCommand {
         _ location: StoreLocation,
         _ body: (StoreSession) async throws -> Value
     ) async throws -> Value {
+        var location = location
+        location.mayReadOnly = onlyReads
         let session = try await StoreSession.open(location)
         let value: Value
         do {

@@ -29,6 +29,8 @@ struct UploadList: NetworkCommand {
 
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
+    var onlyReads: Bool { true }
+
     func execute(_ output: Output) async throws {
         let place = try ObjectAddress(address)
         let uploads = try await withSession { try await $0.uploads(bucket: place.bucket, prefix: place.rest) }

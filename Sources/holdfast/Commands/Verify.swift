@@ -7,7 +7,8 @@ struct Verify: StoreCommand {
         discussion: """
             Reads every copy of every chunk of every version on every volume and compares it with its \
             SHA-256. Damaged and missing copies are made good from a verified one; the damaged original \
-            goes to the volume's quarantine. Exit code 6 when something could not be repaired, or would \
+            goes to the volume's quarantine. The SHA-256 of objects that came in parts is computed where a \
+            server has not done so yet. Exit code 6 when something could not be repaired, or would \
             need repair under --no-repair; 5 when all that is open are copies that can't be reached.
 
               holdfast verify
@@ -25,6 +26,7 @@ struct Verify: StoreCommand {
     @OptionGroup(title: "Everywhere") var options: GlobalOptions
 
     var adviceWhileServed: ServerAdvice.Way { .instead("holdfast scrub start --wait") }
+    var onlyReads: Bool { !repair }
 
     func execute(_ output: Output) async throws {
         let place = try address.map { try ObjectAddress($0) }
@@ -67,6 +69,10 @@ struct Verify: StoreCommand {
                 "Found \(report.copiesDamaged) damaged, \(report.copiesMissing) missing, "
                     + "\(report.copiesUnreachable) unreachable; repaired \(report.repairedCount)"
             )
+        }
+        if report.sha256Found > 0 {
+            let count = HumanFormat.count(report.sha256Found, "object")
+            lines.append("Found the SHA-256 of \(count) that came in parts")
         }
         lines += report.findings.map { CheckLines.line(for: $0) }
         let unlisted = report.findingCount - UInt64(report.findings.count)

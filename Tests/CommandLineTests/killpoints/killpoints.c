@@ -132,10 +132,12 @@ static enum verdict meet_growth(int counts) {
     return counts && when == LOST ? GIVE_AN_ERROR : meet(counts);
 }
 
+static int is_slow_now(void) { return switch_file && access(switch_file, F_OK) == 0; }
+
 static enum verdict meet_read(int descriptor) {
     if ((when != READS && when != LOST && when != SLOW) || !descriptor_counts(descriptor)) return GO_ON;
     if (when == SLOW) {
-        if (switch_file && access(switch_file, F_OK) == 0) usleep(delay * 1000);
+        if (is_slow_now()) usleep(delay * 1000);
         return GO_ON;
     }
     if (when == LOST) return failure == ENOSPC ? GO_ON : GIVE_AN_ERROR;
@@ -330,6 +332,13 @@ ssize_t pwritev64(int descriptor, const struct iovec *parts, int count, off64_t 
     if (meet_read(descriptor) == GIVE_AN_ERROR) return give_an_error(); \
     return call
 
+// What a slow disk has to be asked for is not in memory.
+#define REFUSE_TO_WAIT(flags) \
+    if ((flags) & RWF_NOWAIT && when == SLOW && descriptor_counts(descriptor) && is_slow_now()) { \
+        errno = EAGAIN; \
+        return -1; \
+    }
+
 ssize_t read(int descriptor, void *bytes, size_t count) {
     NEXT(read);
     READ(next(descriptor, bytes, count));
@@ -352,11 +361,13 @@ ssize_t preadv(int descriptor, const struct iovec *parts, int count, off_t offse
 
 ssize_t preadv2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags) {
     NEXT(preadv2);
+    REFUSE_TO_WAIT(flags);
     READ(next(descriptor, parts, count, offset, flags));
 }
 
 ssize_t preadv64v2(int descriptor, const struct iovec *parts, int count, off64_t offset, int flags) {
     NEXT(preadv64v2);
+    REFUSE_TO_WAIT(flags);
     READ(next(descriptor, parts, count, offset, flags));
 }
 
