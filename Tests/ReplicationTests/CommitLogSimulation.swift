@@ -409,7 +409,9 @@ struct CommitLogSimulation {
             return false
         }
         let members = guardian.record.memberships(in: guardian.durable.outline).last?.members ?? []
-        let tail = guardian.durable.tail
+        // A log that is being continued in the place of its last batches has neither its old end for sure nor its new one.
+        let (old, new) = (guardian.durable.tail, guardian.visible.tail)
+        let tail = old.isLater(than: new) ? new : old
         return members.contains(guardian.id) && members.contains(volumes[volume].id)
             && volumes.allSatisfy { other in
                 !other.visible.tail.isLater(than: tail) && !(other.attestedTail?.isLater(than: tail) ?? false)

@@ -122,6 +122,12 @@ import Testing
             plan: Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3),
             spareCount: 2
         ),
+        // The budget was exceeded: a log with an old end that counts, and a new one that is being written, guarded another.
+        Course(
+            seed: 142_042_457_148_660,
+            plan: Plan(generations: 10, failure: 40, impairment: 4, change: 25, snapshot: 12, rot: 3),
+            spareCount: 2
+        ),
     ])
     func `What was found once stays mended`(_ course: Course) throws {
         let quorum = try QuorumConfiguration(replicaCount: course.replicaCount, writeQuorum: nil)
