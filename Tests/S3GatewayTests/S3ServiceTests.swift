@@ -1,8 +1,11 @@
+import Catalog
 import ContentHashing
 import HoldfastNode
+import ObjectService
 import S3Gateway
 import S3Protocol
 import StoreModel
+import Synchronization
 import Testing
 
 /// Requests from the socket to the disks and back.
@@ -37,6 +40,69 @@ import Testing
             #expect(head?.body == [])
             try await fixture.expect(204, "DELETE", Self.object)
             try await fixture.expect(404, "GET", Self.object)
+        }
+    }
+
+    /// A mirror that never has anything; notes who waits for it.
+    private final class AbsentMirror: MirrorWatch {
+        private let calls = Mutex<[Bool]>([])
+
+        /// Of each question since the last look: whether who asked waits.
+        func asked() -> [Bool] {
+            calls.withLock { calls in
+                defer { calls = [] }
+                return calls
+            }
+        }
+
+        func outlook(of version: VersionRow, in mirrors: [String], isAwaited: Bool) async throws
+            -> MirrorOutlook
+        {
+            calls.withLock { $0.append(isAwaited) }
+            return .waiting(mirror: mirrors[0])
+        }
+
+        func taker(of key: ObjectKey, tags: [NamedValue], in bucket: BucketName, among mirrors: [String])
+            async throws -> String?
+        { mirrors[0] }
+    }
+
+    @Test func aReaderWhoMayNotPutKeepsNoMirrorFromYielding() async throws {
+        try await ServiceFixture.run { fixture in
+            try await fixture.expect(200, "PUT", Self.bucket)
+            try await fixture.expect(200, "PUT", Self.object)
+            try await fixture.expect(204, "DELETE", Self.bucket + "?publicAccessBlock")
+            let statement =
+                #"{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::models/*"}"#
+            let policy = [UInt8](#"{"Version": "2012-10-17", "Statement": [\#(statement)]}"#.utf8)
+            let set = try await fixture.send("PUT", Self.bucket + "?policy", body: policy)
+            #expect(set?.status == 204, "\(set?.text ?? "no answer")")
+            let mirror = AbsentMirror()
+            let objects = fixture.store.objects
+            let usual = objects.mirrorWatch
+            objects.mirrorWatch = mirror
+            defer { objects.mirrorWatch = usual }
+            let rules = try MirrorAcknowledgement(mirrors: ["offsite"], timeout: .seconds(7))
+            try await objects.setMirrorAcknowledgement(rules, of: try BucketName("models"))
+
+            let asks = ("x-holdfast-mirror-wait", "1")
+            let owner = try await fixture.send("HEAD", Self.object, [asks])
+            #expect(owner?.status == 200)
+            #expect(owner?.header(asks.0) == "7")
+            #expect(mirror.asked() == [true])
+            let looks = try await fixture.send("HEAD", Self.object)
+            #expect(looks?.header(asks.0) == "7")
+            #expect(mirror.asked() == [false])
+            let stranger = try await fixture.exchange(
+                [UInt8](
+                    "HEAD \(Self.object) HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\(asks.0): 1\r\n\r\n"
+                        .utf8
+                ),
+                port: fixture.port
+            )
+            #expect(stranger?.status == 200)
+            #expect(stranger?.header(asks.0) == "7")
+            #expect(mirror.asked() == [false])
         }
     }
 

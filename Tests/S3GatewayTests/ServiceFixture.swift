@@ -15,6 +15,7 @@ struct ServiceFixture: Sendable {
     let port: Int
     let operationsPort: Int
     let assembly: ServerAssembly
+    let store: LocalStore
     let signer = RequestSigner(
         accessKey: accessKey,
         secret: secret.replacing(" ", with: "-"),
@@ -65,7 +66,12 @@ struct ServiceFixture: Sendable {
                 guard case .network(_, let port)? = ready.addresses.first,
                     case .network(_, let operations)? = ready.operationsAddress
                 else { throw NeverHappened() }
-                let fixture = ServiceFixture(port: port, operationsPort: operations, assembly: assembly)
+                let fixture = ServiceFixture(
+                    port: port,
+                    operationsPort: operations,
+                    assembly: assembly,
+                    store: store
+                )
                 do {
                     try await body(fixture)
                 } catch {

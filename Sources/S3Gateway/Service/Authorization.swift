@@ -172,6 +172,23 @@ extension S3Service {
         return try await decide("s3:BypassGovernanceRetention", question).isAllowed
     }
 
+    /// Whether the sender might put what it asks for.
+    @inline(never)
+    func mayPut(_ request: VerifiedRequest) async throws -> Bool {
+        let access = try await access(to: try request.bucket())
+        return try await decide("s3:PutObject", try Self.putQuestion(request, access)).isAllowed
+    }
+
+    /// A step of its own: the optimiser of Swift 6.3 crashes on an async function that has it inside.
+    @inline(never)
+    private static func putQuestion(_ request: VerifiedRequest, _ access: BucketAccess) throws
+        -> AccessQuestion
+    {
+        var question = try AccessQuestion(request, access)
+        question.isNewObject = true
+        return question
+    }
+
     /// Whether whoever signed a form may put the object: `account` is nil for a form without a signature.
     @inline(never)
     func authorizeForm(

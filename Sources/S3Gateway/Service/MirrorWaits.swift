@@ -5,13 +5,15 @@ internal import StoreModel
 
 // Buckets whose writes are acknowledged only when mirrors have them: ObjectService/AcknowledgeWrites.swift.
 extension S3Service {
-    /// For our own clients, who look before they put: a version that its bucket's writes would still wait for.
+    /// For our own clients, who look before they put: a version that its bucket's writes would still wait for. Who asks again
+    /// and again keeps mirrors from yielding to clients: only for those who might put it themselves.
     @inline(never)
     func mirrorWaitHeader(_ row: VersionRow, _ request: VerifiedRequest) async throws -> [HeaderField] {
+        let asks = request.headers.contains(HoldfastHeader.mirrorWait)
         let wait = try await objects.mirrorWait(
             for: row,
             in: try request.bucket(),
-            isAwaited: request.headers.first(HoldfastHeader.mirrorWait) != nil
+            isAwaited: asks ? try await mayPut(request) : false
         )
         guard let wait else { return [] }
         return [HeaderField(HoldfastHeader.mirrorWait, "\(Int64((wait / .seconds(1)).rounded(.up)))")]
