@@ -214,7 +214,7 @@ private func readOrRescue(
         return try await readVerified(slice, from: storage)
     } catch {
         guard let rescue, (error as? StoreError)?.code == .dataUnavailable,
-            let chunk = await rescue.chunk(slice.chunk, at: chunkStart)
+            let chunk = try await rescue.chunk(slice.chunk, at: chunkStart)
         else { throw error }
         return [UInt8](chunk[slice.range])
     }

@@ -37,7 +37,46 @@ package protocol ContentRescue: Sendable {
 protocol LostChunkSource: Sendable {
     /// - Parameter start: where the chunk begins in what the version's chunks are put together to.
     /// - Returns: bytes whose SHA-256 is the chunk's name, or nil.
-    func chunk(_ chunk: ChunkReference, at start: UInt64) async -> [UInt8]?
+    /// - Throws: `CancellationError` when nobody waits for them any more.
+    func chunk(_ chunk: ChunkReference, at start: UInt64) async throws -> [UInt8]?
+}
+
+/// Those of another source, for somebody who may leave.
+struct AwaitedChunks: LostChunkSource {
+    let source: any LostChunkSource
+    let audience: Audience
+
+    func chunk(_ chunk: ChunkReference, at start: UInt64) async throws -> [UInt8]? {
+        try await audience.stays(for: { [source] in try await source.chunk(chunk, at: start) })
+    }
+}
+
+/// Whoever waits for what is done.
+struct Audience: Sendable {
+    private static let look = Duration.milliseconds(200)
+
+    /// Whether nobody waits any more: asked again and again while something long is done.
+    let hasLeft: @Sendable () -> Bool
+    let clock: any StoreClock
+
+    /// Does something long, and ends it when nobody waits for it any more.
+    /// - Throws: what the work throws, which is cancelled with its caller; `CancellationError` when the audience has left.
+    func stays<Answer: Sendable>(
+        for work: @escaping @Sendable () async throws -> Answer
+    ) async throws -> Answer {
+        try await withThrowingTaskGroup(of: Answer?.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { try await work() }
+            group.addTask { [clock, hasLeft] in
+                while !hasLeft() { try await clock.sleep(for: Self.look) }
+                return nil
+            }
+            guard let first = try await group.next(), let answer = first else {
+                throw CancellationError()
+            }
+            return answer
+        }
+    }
 }
 
 /// Those of versions that are stored as they are. Only the bytes whose SHA-256 is the chunk's name count.

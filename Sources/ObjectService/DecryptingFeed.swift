@@ -24,6 +24,7 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
     private let storage: Storage
     private let limits: PipelineLimits
     private let shared: SharedAllowance
+    private let audience: Audience
     private let rescue: (any ContentRescue)?
     private var frames: ChunkPrefetch<Storage>?
     private let framesRoom = ArrayRoom()
@@ -41,8 +42,10 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
         storage: Storage,
         limits: PipelineLimits,
         shared: SharedAllowance,
+        audience: Audience,
         rescue: (any ContentRescue)? = nil
     ) {
+        self.audience = audience
         self.rescue = rescue
         self.version = version
         self.range = range
@@ -108,13 +111,14 @@ final class DecryptingFeed<Storage: ReplicatedStorage>: ChunkFeed {
             shared: shared,
             offset: lower,
             rescue: rescue.map {
-                SealedChunkRescue(
+                let source = SealedChunkRescue(
                     source: $0,
                     version: version,
                     dataKey: dataKey,
                     segments: segments,
                     storage: storage
                 )
+                return AwaitedChunks(source: source, audience: audience)
             }
         )
     }

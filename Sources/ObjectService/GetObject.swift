@@ -62,15 +62,16 @@ extension ObjectStore {
         hold?.attach([version.manifest])
         let resolved = try range.resolved(size: version.size)
         let dataKey = try dataKey(of: version, clientKey: clientKey)
-        return ObjectReader(version, resolved, feed(version, resolved, dataKey, storage), hold) {
+        let audience = Audience(hasLeft: isLeft, clock: clock)
+        return ObjectReader(version, resolved, feed(version, resolved, dataKey, audience, storage), hold) {
             [self] delivered in
-            guard try await restoreManifest(of: version, isLeft: isLeft) else { return nil }
+            guard try await restoreManifest(of: version, for: audience) else { return nil }
             let rest = try ByteRange(
                 offset: resolved.offset + delivered,
                 length: resolved.length - delivered,
                 of: version.size
             )
-            return feed(version, rest, dataKey, storage)
+            return feed(version, rest, dataKey, audience, storage)
         }
     }
 
@@ -78,6 +79,7 @@ extension ObjectStore {
         _ version: VersionRow,
         _ range: ByteRange,
         _ dataKey: EncryptionKey?,
+        _ audience: Audience,
         _ storage: Storage
     ) -> any ChunkFeed {
         if let dataKey {
@@ -88,6 +90,7 @@ extension ObjectStore {
                 storage: storage,
                 limits: limits,
                 shared: readAhead,
+                audience: audience,
                 rescue: rescue
             )
         }
@@ -97,7 +100,12 @@ extension ObjectStore {
             countMax: limits.chunksInFlightMax,
             shared: readAhead,
             offset: range.offset,
-            rescue: rescue.map { ChunkRescue(source: $0, version: version, storage: storage) }
+            rescue: rescue.map {
+                AwaitedChunks(
+                    source: ChunkRescue(source: $0, version: version, storage: storage),
+                    audience: audience
+                )
+            }
         )
     }
 }

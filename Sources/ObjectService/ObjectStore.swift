@@ -52,21 +52,9 @@ package final class ObjectStore: Sendable {
     /// For somebody who reads a version: makes its manifest anew, if that is what is lost and a mirror has the version. All
     /// of its content is fetched for that, so it ends when the reader is cancelled or has left.
     /// - Returns: whether the manifest is whole, and wasn't.
-    func restoreManifest(of version: VersionRow, isLeft: @escaping @Sendable () -> Bool) async throws -> Bool
-    {
-        try await withThrowingTaskGroup(of: Bool?.self) { group in
-            defer { group.cancelAll() }
-            group.addTask { [self] in
-                try await LostPayloads(self).restoreManifest(of: version, taking: manifestTurns)
-            }
-            group.addTask { [clock] in
-                while !isLeft() { try await clock.sleep(for: .milliseconds(200)) }
-                return nil
-            }
-            guard let first = try await group.next(), let isRestored = first else {
-                throw CancellationError()
-            }
-            return isRestored
+    func restoreManifest(of version: VersionRow, for audience: Audience) async throws -> Bool {
+        try await audience.stays { [self] in
+            try await LostPayloads(self).restoreManifest(of: version, taking: manifestTurns)
         }
     }
 

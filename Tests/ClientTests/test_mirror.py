@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -746,6 +747,45 @@ class WayBackTests(MirrorCase):
         self.server.start()
         for name, body in content.items():
             self.assertEqual(self.s3.get_object(Bucket="models", Key=name)["Body"].read(), body)
+
+    def test_who_leaves_ends_what_is_fetched_for_it(self):
+        backend = self.holdfast_backend()
+        self.add(backend)
+        content = {"chunk": random_bytes(3 * MIB, 33), "manifest": random_bytes(40 * MIB, 34)}
+        for key, body in content.items():
+            self.put(key, body)
+        self.wait()
+        self.server.stop()
+        self.assertEqual(self.destroy([content["chunk"][100:164]]), 3)
+        self.assertGreater(self.lose_manifests(), 0)
+        self.server.start()
+        in_flight = re.compile(r"^holdfast_s3_requests_in_flight\S* (\d+)", re.MULTILINE)
+        def count():
+            return sum(map(int, in_flight.findall(self.server.operation("/metrics")[1])))
+        service = self.server.service()
+        # Its listening queue takes connections, and nothing is answered.
+        self.other.process.send_signal(signal.SIGSTOP)
+        try:
+            with contextlib.ExitStack() as staying:
+                waiting = {}
+                for key in content:
+                    request = service.build("GET", f"/models/{key}")[0]
+                    before = count()
+                    with service.wire(timeout=120) as leaving:
+                        leaving.send(request)
+                        poll(lambda: count() == before + 1, "it waits for the mirror")
+                        waiting[key] = staying.enter_context(service.wire(timeout=120))
+                        waiting[key].send(request)
+                        poll(lambda: count() == before + 2, "the second one waits as well")
+                    # Long before the backend is given up: who stays is not answered meanwhile.
+                    poll(lambda: count() == before + 1, "the one that left is not worked for any more")
+                self.other.process.send_signal(signal.SIGCONT)
+                for key, wire in waiting.items():
+                    answer = wire.receive()
+                    self.assertEqual((answer.status, sha256(answer.body)), (200, sha256(content[key])), key)
+        finally:
+            self.other.process.send_signal(signal.SIGCONT)
+        poll(lambda: count() == 0, "nothing is under way")
 
     def test_verify_and_the_audit_bring_back_lost_manifests(self):
         backend = self.holdfast_backend()

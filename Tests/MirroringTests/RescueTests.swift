@@ -27,10 +27,9 @@ import Testing
         }
     }
 
-    /// A version whose manifest no volume has.
-    private static func headless(_ row: VersionRow) -> VersionRow {
-        let size: UInt64 = 100 << 20
-        return VersionRow(
+    /// A version of whose bytes no volume has something.
+    private static func lost(_ row: VersionRow, _ size: UInt64, _ manifest: ManifestReference) -> VersionRow {
+        VersionRow(
             bucket: row.bucket,
             key: row.key,
             id: row.id,
@@ -41,15 +40,40 @@ import Testing
                 size: size,
                 etag: row.etag,
                 checksums: ObjectChecksums(),
-                manifest: .tree(root: SHA256Hasher.hash([9, 9]), depth: 0, nodeLength: 4096, chunkCount: 100)
+                manifest: manifest
             ),
             operation: row.operation
         )
     }
 
+    @Test func whoLeavesEndsTheRescueOfAChunk() async throws {
+        let fixture = try await MirrorFixture()
+        let chunks = (1...3).map { ChunkReference(digest: SHA256Hasher.hash([9, $0]), length: 1 << 20) }
+        let row = Self.lost(try await fixture.put("a", [1]), 3 << 20, .inline(chunks))
+        let slow = Slow()
+        fixture.objects.rescue = slow
+        let left = Left()
+        let objects = fixture.objects
+        func read(_ isLeft: @escaping @Sendable () -> Bool) -> Task<[UInt8]?, any Error> {
+            Task { try await objects.read(row, isLeft: isLeft).next() }
+        }
+        let leaving = read { left.value }
+        let staying = read { false }
+        while slow.ranges.count(where: { $0.offset == 0 }) < 2 { try await Task.sleep(for: .milliseconds(5)) }
+        left.leave()
+        await #expect(throws: CancellationError.self) { try await leaving.value }
+        staying.cancel()
+        await #expect(throws: CancellationError.self) { try await staying.value }
+        try await fixture.close()
+    }
+
     @Test func whoLeavesEndsTheRescueOfAManifest() async throws {
         let fixture = try await MirrorFixture()
-        let row = Self.headless(try await fixture.put("a", [1]))
+        let row = Self.lost(
+            try await fixture.put("a", [1]),
+            100 << 20,
+            .tree(root: SHA256Hasher.hash([9, 9]), depth: 0, nodeLength: 4096, chunkCount: 100)
+        )
         let slow = Slow()
         let objects = fixture.objects
         objects.rescue = slow
