@@ -213,6 +213,8 @@ private func readOrRescue(
     do {
         return try await readVerified(slice, from: storage)
     } catch {
+        // Who is not there any more is not told that bytes are lost.
+        try Task.checkCancellation()
         guard let rescue, (error as? StoreError)?.code == .dataUnavailable,
             let chunk = try await rescue.chunk(slice.chunk, at: chunkStart)
         else { throw error }

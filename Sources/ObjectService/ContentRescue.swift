@@ -43,11 +43,17 @@ protocol LostChunkSource: Sendable {
 
 /// Those of another source, for somebody who may leave.
 struct AwaitedChunks: LostChunkSource {
+    /// A client that only closed its half looks like one that left. One chunk is not much: a mirror that answers is waited
+    /// for, one that hangs is not.
+    private static let patience = Duration.seconds(5)
+
     let source: any LostChunkSource
     let audience: Audience
 
     func chunk(_ chunk: ChunkReference, at start: UInt64) async throws -> [UInt8]? {
-        try await audience.stays(for: { [source] in try await source.chunk(chunk, at: start) })
+        try await audience.stays(longerBy: Self.patience) { [source] in
+            try await source.chunk(chunk, at: start)
+        }
     }
 }
 
@@ -60,8 +66,10 @@ struct Audience: Sendable {
     let clock: any StoreClock
 
     /// Does something long, and ends it when nobody waits for it any more.
-    /// - Throws: what the work throws, which is cancelled with its caller; `CancellationError` when the audience has left.
+    /// - Parameter patience: how long it goes on after that.
+    /// - Throws: what the work throws; `CancellationError` when the audience has left, or the caller is cancelled.
     func stays<Answer: Sendable>(
+        longerBy patience: Duration = .zero,
         for work: @escaping @Sendable () async throws -> Answer
     ) async throws -> Answer {
         try await withThrowingTaskGroup(of: Answer?.self) { group in
@@ -69,11 +77,14 @@ struct Audience: Sendable {
             group.addTask { try await work() }
             group.addTask { [clock, hasLeft] in
                 while !hasLeft() { try await clock.sleep(for: Self.look) }
+                try await clock.sleep(for: patience)
                 return nil
             }
             guard let first = try await group.next(), let answer = first else {
                 throw CancellationError()
             }
+            // Work that was cancelled may have an answer all the same: that there is nothing.
+            try Task.checkCancellation()
             return answer
         }
     }

@@ -763,29 +763,25 @@ class WayBackTests(MirrorCase):
         def count():
             return sum(map(int, in_flight.findall(self.server.operation("/metrics")[1])))
         service = self.server.service()
-        # Its listening queue takes connections, and nothing is answered.
-        self.other.process.send_signal(signal.SIGSTOP)
-        try:
-            with contextlib.ExitStack() as staying:
-                waiting = {}
-                for key in content:
-                    request = service.build("GET", f"/models/{key}")[0]
-                    before = count()
+        for key, body in content.items():
+            request = service.build("GET", f"/models/{key}")[0]
+            # Its listening queue takes connections, and nothing is answered.
+            self.other.process.send_signal(signal.SIGSTOP)
+            try:
+                with service.wire(timeout=120) as staying:
                     with service.wire(timeout=120) as leaving:
                         leaving.send(request)
-                        poll(lambda: count() == before + 1, "it waits for the mirror")
-                        waiting[key] = staying.enter_context(service.wire(timeout=120))
-                        waiting[key].send(request)
-                        poll(lambda: count() == before + 2, "the second one waits as well")
+                        poll(lambda: count() == 1, "it waits for the mirror")
+                        staying.send(request)
+                        poll(lambda: count() == 2, "the second one waits as well")
                     # Long before the backend is given up: who stays is not answered meanwhile.
-                    poll(lambda: count() == before + 1, "the one that left is not worked for any more")
+                    poll(lambda: count() == 1, "the one that left is not worked for any more")
+                    self.other.process.send_signal(signal.SIGCONT)
+                    answer = staying.receive()
+                    self.assertEqual((answer.status, sha256(answer.body)), (200, sha256(body)), key)
+            finally:
                 self.other.process.send_signal(signal.SIGCONT)
-                for key, wire in waiting.items():
-                    answer = wire.receive()
-                    self.assertEqual((answer.status, sha256(answer.body)), (200, sha256(content[key])), key)
-        finally:
-            self.other.process.send_signal(signal.SIGCONT)
-        poll(lambda: count() == 0, "nothing is under way")
+            poll(lambda: count() == 0, "nothing is under way")
 
     def test_verify_and_the_audit_bring_back_lost_manifests(self):
         backend = self.holdfast_backend()

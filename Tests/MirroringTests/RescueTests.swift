@@ -48,8 +48,8 @@ import Testing
 
     @Test func whoLeavesEndsTheRescueOfAChunk() async throws {
         let fixture = try await MirrorFixture()
-        let chunks = (1...3).map { ChunkReference(digest: SHA256Hasher.hash([9, $0]), length: 1 << 20) }
-        let row = Self.lost(try await fixture.put("a", [1]), 3 << 20, .inline(chunks))
+        let chunks = (1...3).map { ChunkReference(digest: SHA256Hasher.hash([9, $0]), length: 1 << 18) }
+        let row = Self.lost(try await fixture.put("a", [1]), 3 << 18, .inline(chunks))
         let slow = Slow()
         fixture.objects.rescue = slow
         let left = Left()
@@ -57,11 +57,23 @@ import Testing
         func read(_ isLeft: @escaping @Sendable () -> Bool) -> Task<[UInt8]?, any Error> {
             Task { try await objects.read(row, isLeft: isLeft).next() }
         }
+        // Each asks for its first chunk once.
+        func isAsked(times: Int) async throws {
+            while slow.ranges.count(where: { $0.offset == 0 }) < times {
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }
         let leaving = read { left.value }
-        let staying = read { false }
-        while slow.ranges.count(where: { $0.offset == 0 }) < 2 { try await Task.sleep(for: .milliseconds(5)) }
+        try await isAsked(times: 1)
+        let isOver = Left()
+        let staying = Task {
+            defer { isOver.leave() }
+            return try await objects.read(row, isLeft: { false }).next()
+        }
+        try await isAsked(times: 2)
         left.leave()
         await #expect(throws: CancellationError.self) { try await leaving.value }
+        #expect(!isOver.value)
         staying.cancel()
         await #expect(throws: CancellationError.self) { try await staying.value }
         try await fixture.close()

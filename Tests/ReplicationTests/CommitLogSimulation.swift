@@ -409,9 +409,9 @@ struct CommitLogSimulation {
             return false
         }
         let members = guardian.record.memberships(in: guardian.durable.outline).last?.members ?? []
-        // A log that is being continued in the place of its last batches has neither its old end for sure nor its new one.
-        let (old, new) = (guardian.durable.tail, guardian.visible.tail)
-        let tail = old.isLater(than: new) ? new : old
+        // A log that is being continued, in the place of its last batches even, has neither its old end for sure nor its new one.
+        let tail = guardian.durable.tail
+        guard guardian.visible.tail == tail else { return false }
         return members.contains(guardian.id) && members.contains(volumes[volume].id)
             && volumes.allSatisfy { other in
                 !other.visible.tail.isLater(than: tail) && !(other.attestedTail?.isLater(than: tail) ?? false)

@@ -6,7 +6,7 @@ internal import StoreModel
 // Buckets whose writes are acknowledged only when mirrors have them: ObjectService/AcknowledgeWrites.swift.
 extension S3Service {
     /// For our own clients, who look before they put: a version that its bucket's writes would still wait for. Who asks again
-    /// and again keeps mirrors from yielding to clients: only for those who might put it themselves.
+    /// and again keeps mirrors from yielding to clients: only for those who might put it themselves, as far as this request tells.
     @inline(never)
     func mirrorWaitHeader(_ row: VersionRow, _ request: VerifiedRequest) async throws -> [HeaderField] {
         let asks = request.headers.contains(HoldfastHeader.mirrorWait)
