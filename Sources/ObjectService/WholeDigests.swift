@@ -300,9 +300,12 @@ package final class WholeDigests: Sendable {
         let payload = PayloadReference(manifest: row.manifest, size: row.size)
         var known = recentDigest(of: payload)
         if known == nil {
-            let digest = try await objects.readSHA256(of: row) { count in
-                noteRead(count)
-                try await budget.spend(bytes: count, operations: 1)
+            // It makes room for clients, and is none: neither for itself nor for what else makes room.
+            let digest = try await ClientLoad.inBackground {
+                try await objects.readSHA256(of: row) { count in
+                    noteRead(count)
+                    try await budget.spend(bytes: count, operations: 1)
+                }
             }
             // Before it is noted with the version: where that fails, nothing is read again for it.
             remember(digest, payload)

@@ -364,6 +364,19 @@ import Testing
         try await fixture.close()
     }
 
+    @Test func whoReadsForADigestKeepsNothingFromWorking() async throws {
+        let (fixture, _) = try await Self.fixture()
+        let row = try await Self.upload([noise(5 << 20, 1), noise(5 << 20, 2)], .none, waits: false, fixture)
+        #expect(row.sha256 == nil)
+        let load = fixture.store.replicator.clientLoad
+        while load.isBusy { try await Task.sleep(for: .milliseconds(5)) }
+        // Its own budget, the mirrors' and the scrubs' look at the same.
+        #expect(try await fixture.store.digests.findNext())
+        #expect(!load.isBusy)
+        #expect(fixture.store.digests.counts.byteCount == 10 << 20)
+        try await fixture.close()
+    }
+
     @Test func overwrittenBytesAreWaitedForUntilThoseThatCountAreThere() async throws {
         let (fixture, service) = try await Self.fixture(keepsVersions: false)
         let first = try await Self.put(fixture, [1])
