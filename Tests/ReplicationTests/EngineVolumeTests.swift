@@ -231,9 +231,14 @@ import Testing
 
     @Test func aReadOnlyVolumeGetsNoPayloadsAndIsStillRead() async throws {
         let fixture = try EngineFixture()
-        let engine = try await fixture.open()
+        let engine = try await fixture.open { index, disk in
+            // It is the last to have what is written.
+            if index == 2 { disk.add(FaultRule(.delay(.milliseconds(30)), on: [.write], hitCount: nil)) }
+        }
         try await engine.makeBucket()
         try await write(engine)
+        // Copies that are on their way are not taken back.
+        #expect(await engine.eventually { engine.isWhole })
         let id = fixture.ids[2]
         try await engine.replicator.changeLayout { $0.setting(.readOnly, of: id, replicaCount: 3) }
         let before = try #require(engine.volumes[2]).space.recordCount
