@@ -70,20 +70,23 @@ struct DigestTask: Hashable, Sendable {
 
 extension ObjectStore {
     /// The SHA-256 of a version that came in parts, read from its bytes and noted with it. The version stays the same.
-    /// - Parameter spend: called with what was read; paces the reading.
     /// - Returns: nil when there is nothing to find: it is known, or the object is encrypted (what its plaintext hashes to is
     ///   not kept where it can be read without the key).
     @discardableResult
-    func findSHA256(
-        of row: VersionRow,
-        in bucket: BucketName,
-        spend: (UInt64) async throws -> Void = { _ in }
-    ) async throws -> Digest? {
+    func findSHA256(of row: VersionRow, in bucket: BucketName) async throws -> Digest? {
         guard row.mayFindSHA256 else { return nil }
-        // It makes room for clients, and is none.
-        let digest = try await ClientLoad.inBackground { try await readSHA256(of: row, spend: spend) }
+        let digest = try await searchSHA256(of: row)
         try await note(digest, of: row, in: bucket)
         return digest
+    }
+
+    /// What the bytes of a version hash to, for nobody who waits: what makes room for clients does not take it for one.
+    /// - Parameter spend: called with what was read; paces the reading.
+    func searchSHA256(
+        of row: VersionRow,
+        spend: (UInt64) async throws -> Void = { _ in }
+    ) async throws -> Digest {
+        try await ClientLoad.inBackground { try await readSHA256(of: row, spend: spend) }
     }
 
     /// What the bytes of a version hash to, read whole.
@@ -300,12 +303,9 @@ package final class WholeDigests: Sendable {
         let payload = PayloadReference(manifest: row.manifest, size: row.size)
         var known = recentDigest(of: payload)
         if known == nil {
-            // It makes room for clients, and is none: neither for itself nor for what else makes room.
-            let digest = try await ClientLoad.inBackground {
-                try await objects.readSHA256(of: row) { count in
-                    noteRead(count)
-                    try await budget.spend(bytes: count, operations: 1)
-                }
+            let digest = try await objects.searchSHA256(of: row) { count in
+                noteRead(count)
+                try await budget.spend(bytes: count, operations: 1)
             }
             // Before it is noted with the version: where that fails, nothing is read again for it.
             remember(digest, payload)
