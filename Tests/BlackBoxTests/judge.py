@@ -145,10 +145,12 @@ class Judge:
             self.problem(f"{shown}: {markers} delete markers for {sure} answered deletes and {unsure} unanswered ones")
 
 
-def reread(campaign):
-    """Everything that earlier rounds left is still as it was at their end."""
+def reread(campaign, only=None):
+    """Everything that earlier rounds left, or one of them, is still as it was at their end."""
     problems = []
     for place, (value, record) in sorted(campaign.ledger.items(), key=lambda entry: entry[0]):
+        if only not in (None, record):
+            continue
         worker = campaign.reader(record)
         answer = worker.ask("GET", place)[2]
         found = None if answer is not None and answer.status == 404 else answer and answer[META]

@@ -11,7 +11,8 @@ unknown outcome to find an order of them; how many of how many is printed.
 A cycle ends with kill -9 (now and then SIGTERM) and a new start. Cycles come in rounds. Each round has keys of its own; at its
 end everything is healed, `verify`, a second scrub and `fsck --deep` must be clean, and the record of what clients asked
 and were told is judged: registers must be linearizable, nothing that was acknowledged may be lost, no byte may be wrong (see
-workload.py, judge.py).
+workload.py, judge.py). Then an old round is taken out of the store, all but the first and the last few, and garbage collection
+gives its bytes back: what stays is as it was, and a campaign may go on for any time.
 
 The budget of faults, within which every violation is a bug:
     - damage rounds (bits flipped, segments removed, an empty directory in a disk's place, EIO, ENOSPC): one volume per round
@@ -23,6 +24,7 @@ The schedule follows from the seed. When exactly a fault meets which request doe
 
 import argparse
 import collections
+import itertools
 import json
 import random
 import sys
@@ -30,6 +32,7 @@ import threading
 import time
 
 import judge
+import s3
 import workload
 from victim import Store, Violation
 
@@ -39,6 +42,8 @@ CYCLES_PER_ROUND = 8
 WHOLE_SECONDS = 60
 # The store keeps 64 MiB of each volume for deletes and repairs: this is little more.
 ROOM_MEGABYTES = 80
+# Rounds whose objects stay in the store, with the first one.
+ROUNDS_KEPT = 3
 
 
 class Campaign:
@@ -56,6 +61,8 @@ class Campaign:
         # Keys whose calls the judge could not order: see Judge.order.
         self.undecided = []
         self.ledger = {}
+        # Judged rounds whose objects are in the store, oldest first; the first one stays to the end.
+        self.kept = []
         self.kills = 0
         self.lock = threading.Lock()
         self.slowest_start = self.slowest_catch_up = 0.0
@@ -139,6 +146,32 @@ class Campaign:
         self.counts.update(record.counts)
         if problems:
             raise Violation(f"round {number}: {len(problems)} problems\n" + "\n".join(problems[:40]))
+        self.kept.append(record)
+        # A small disk is to be full.
+        while not self.is_small and len(self.kept) > 1 + ROUNDS_KEPT:
+            old = self.kept.pop(1)
+            if problems := judge.reread(self, old):
+                raise Violation("\n".join(problems[:40]))
+            try:
+                self.retire(old)
+            except (s3.NoAnswer, s3.NotSent) as error:
+                raise Violation(f"round {old.number} can not be taken out: {error}") from None
+
+    def retire(self, record):
+        """Takes all of a round out of the store; garbage collection finds its bytes at the end of the next round."""
+        client = self.reader(record).client
+        prefixes = [f"{kind}/{record.number}/" for kind in ("reg", "set", "ver")]
+        for bucket, prefix in itertools.product(("plain", "kept"), prefixes):
+            for key, upload in s3.list_uploads(client, bucket, prefix):
+                s3.expect(client.call("DELETE", f"/{bucket}/{key}", [("uploadId", upload)]), 204)
+            versions = [(key, version) for key, version, *_ in s3.list_versions(client, bucket, prefix)]
+            s3.remove_versions(client, bucket, versions)
+            if left := list(s3.list_versions(client, bucket, prefix)):
+                raise Violation(f"{len(left)} versions of {bucket}/{prefix} were removed and are listed: {left[:3]}")
+            self.counts["versions taken out"] += len(versions)
+        client.close()
+        for place in record.registers():
+            self.ledger.pop(place, None)
 
     def cycle(self, chance, harm, workers):
         told = []
@@ -209,6 +242,7 @@ class Campaign:
             store.run("verify", "--json")
             store.run("verify", "--no-repair", "--json")
             self.scrub()
+            self.collect()
         self.check_files()
         if not self.is_small:
             store.run("verify", "--no-repair", "--json")
@@ -227,6 +261,11 @@ class Campaign:
                 raise Violation(f"scrub: exit code {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
             if done.returncode:
                 self.counts["scrubs that found something"] += 1
+
+    def collect(self):
+        """What was taken out is given back; `verify` and `fsck` behind it tell whether that is all that went."""
+        done = self.store.run("gc", "run", "--wait", "--grace", "0", "--json")
+        self.counts["MiB given back by gc"] += json.loads(done.stdout)["run"]["freedBytes"] >> 20
 
     def check_files(self):
         """Every byte of every file is as it should be: what was harmed, the scrubs before have put right."""

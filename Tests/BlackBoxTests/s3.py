@@ -1,9 +1,11 @@
 """A client of the server under test: signed requests on a connection that is kept, and what became of each."""
 
+import base64
 import datetime
 import hashlib
 import http.client
 import xml.etree.ElementTree as ElementTree
+from xml.sax.saxutils import escape
 
 import victim
 from victim import sigv4
@@ -127,3 +129,33 @@ def list_versions(client, bucket, prefix):
                     (text("Key"), text("VersionId"), entry.tag.endswith("DeleteMarker"), (text("ETag") or "").strip('"'), text("LastModified"))
                 )
     return found
+
+
+def list_uploads(client, bucket, prefix):
+    """(key, upload id) of every upload in parts that is neither completed nor aborted."""
+    found = []
+    names = [("key-marker", "NextKeyMarker"), ("upload-id-marker", "NextUploadIdMarker")]
+    for page in pages(client, f"/{bucket}", [("uploads", ""), ("prefix", prefix)], names):
+        for entry in page.iter(f"{NAMESPACE}Upload"):
+            found.append((entry.findtext(f"{NAMESPACE}Key"), entry.findtext(f"{NAMESPACE}UploadId")))
+    return found
+
+
+def remove_versions(client, bucket, versions):
+    """Removes (key, version id) pairs for good."""
+    for start in range(0, len(versions), 250):
+        objects = "".join(
+            f"<Object><Key>{escape(key)}</Key><VersionId>{version}</VersionId></Object>" for key, version in versions[start : start + 250]
+        )
+        body = f"<Delete><Quiet>true</Quiet>{objects}</Delete>".encode()
+        checksum = base64.b64encode(hashlib.md5(body).digest()).decode()
+        answer = expect(client.call("POST", f"/{bucket}", [("delete", "")], [("content-md5", checksum)], body), 200)
+        if answer.xml().findall(f"{NAMESPACE}Error"):
+            raise victim.Violation(f"versions that can not be removed: {answer!r}")
+
+
+def expect(answer, status):
+    """The answer, which must have this status."""
+    if answer.status != status:
+        raise victim.Violation(f"{answer!r} where {status} was due")
+    return answer
