@@ -155,6 +155,7 @@ class Holdfast(System):
         super().__init__(directory)
         port, operations = free_ports(2)
         self.address = ("127.0.0.1", port)
+        self.operations = f"http://127.0.0.1:{operations}"
         self.spawn(
             program,
             "serve",
@@ -168,7 +169,7 @@ class Holdfast(System):
             HOLDFAST_ROOT_SECRET_KEY=SECRET_KEY,
             SWIFT_BACKTRACE="enable=no",
         )
-        wait_for(lambda: answers(f"http://127.0.0.1:{operations}/readyz"), "Holdfast is ready")
+        wait_for(lambda: answers(f"{self.operations}/readyz"), "Holdfast is ready")
         self.make_bucket()
 
 
