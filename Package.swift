@@ -178,7 +178,7 @@ let package = Package(
             name: "S3GatewayTests",
             dependencies: [
                 "Catalog", "ContentHashing", "HoldfastNode", "ObjectService", "Observability", "S3Gateway",
-                "S3Protocol", "StoreModel", logging, nioPosix,
+                "S3Protocol", "StoreModel", "StoreTestKit", logging, nioPosix,
             ]
         ),
         .testTarget(

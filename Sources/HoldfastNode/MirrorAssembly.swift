@@ -43,6 +43,14 @@ package struct MirroredStore: MirrorStore {
         return bytes
     }
 
+    package func sha256(
+        of version: VersionRow,
+        isHurried: @escaping @Sendable () -> Bool,
+        spend: @Sendable (_ byteCount: UInt64, _ mayWait: Bool) async throws -> Void
+    ) async throws -> Digest {
+        try await objects.sha256(of: version, isHurried: isHurried, spend: spend)
+    }
+
     package func needsClientKey(_ version: VersionRow) throws -> Bool {
         try version.encryption?.sort == .clientKey
     }

@@ -1,3 +1,4 @@
+internal import ContentHashing
 package import StoreModel
 
 /// Why a call of a backend did not do what it should, as far as it matters for what happens next.
@@ -185,6 +186,28 @@ package struct MirrorListPage: Sendable {
     }
 }
 
+/// Bytes for a backend, and what they hash to.
+package struct MirrorBody: Sendable {
+    package let bytes: [UInt8]
+    package let md5: MD5Digest
+    /// It is signed, so that the backend checks the bytes.
+    package let sha256: Digest
+
+    package init(_ bytes: [UInt8], md5: MD5Digest, sha256: Digest) {
+        self.bytes = bytes
+        self.md5 = md5
+        self.sha256 = sha256
+    }
+
+    package init(hashing bytes: [UInt8]) {
+        self.init(
+            bytes,
+            md5: bytes.withUnsafeBytes { MD5Hasher.hash($0) },
+            sha256: SHA256Hasher.hash(bytes)
+        )
+    }
+}
+
 /// A bucket of an S3-compatible store, as a mirror needs it.
 ///
 /// 1. A call ends: with what it says, or with `MirrorFailure`, within the deadlines of whoever implements it; or with
@@ -195,23 +218,9 @@ package protocol MirrorBackend: Sendable {
     /// Whether the bucket keeps versions. Also the question that tells whether the backend is there at all.
     func keepsVersions() async throws -> Bool
 
-    /// - Parameter sha256: of the bytes; signed, so that the backend checks them.
-    func put(
-        _ key: String,
-        _ bytes: [UInt8],
-        md5: MD5Digest,
-        sha256: Digest,
-        _ properties: MirrorProperties
-    ) async throws -> MirrorReceipt
+    func put(_ key: String, _ body: MirrorBody, _ properties: MirrorProperties) async throws -> MirrorReceipt
     func startUpload(_ key: String, _ properties: MirrorProperties) async throws -> String
-    func putPart(
-        _ key: String,
-        upload: String,
-        number: Int,
-        _ bytes: [UInt8],
-        md5: MD5Digest,
-        sha256: Digest
-    ) async throws -> MirrorPart
+    func putPart(_ key: String, upload: String, number: Int, _ body: MirrorBody) async throws -> MirrorPart
     func parts(_ key: String, upload: String) async throws -> [MirrorPart]
     func complete(_ key: String, upload: String, _ parts: [MirrorPart]) async throws -> MirrorReceipt
     /// No error when it isn't there.

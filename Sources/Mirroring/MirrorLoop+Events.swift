@@ -32,25 +32,33 @@ extension MirrorLoop {
                 // One is not enough, unless it needs help.
                 wantsProbe = breaker.isClosed && keepsVersions != nil
             }
-        case .performed(let task, .success(let outcome)):
-            running.remove(task.sequence)
-            attempts[task.sequence] = nil
-            window.finish(task)
-            worker.pending.noteEnded(task)
-            breaker.noteSuccess()
-            budget.noteSuccess()
-            taskSuccessCount += 1
-            failing = []
-            lastProgress = now
-            let time = worker.clock.now()
-            worker.change { state in
-                state.doneCount += 1
-                state.sentBytes += outcome.bytes
-                state.lastSuccessAt = time
-            }
+        case .performed(_, .success(let ending)): ended.append(ending)
         case .performed(let task, .failure(let error)):
             running.remove(task.sequence)
             await take(error, of: task, now)
+        case .ended(let outcomes):
+            writingCount = 0
+            for (ending, error) in outcomes {
+                running.remove(ending.task.sequence)
+                if let error { await take(error, of: ending.task, now) } else { take(ending, now) }
+            }
+        }
+    }
+
+    private mutating func take(_ ending: Ending, _ now: UInt64) {
+        attempts[ending.task.sequence] = nil
+        window.finish(ending.task)
+        worker.pending.noteEnded(ending.task)
+        breaker.noteSuccess()
+        budget.noteSuccess()
+        taskSuccessCount += 1
+        failing = []
+        lastProgress = now
+        let time = worker.clock.now()
+        worker.change { state in
+            state.doneCount += 1
+            state.sentBytes += ending.outcome.bytes
+            state.lastSuccessAt = time
         }
     }
 
@@ -215,5 +223,18 @@ extension MirrorLoop {
         guard let failure = error as? MirrorFailure else { return MirrorFailure(.fault, "\(error)") }
         // The probe is about no object: whatever it was answered is about the backend.
         return failure.scope == .task ? MirrorFailure(.fault, failure.message) : failure
+    }
+}
+
+extension StoreError.Code {
+    /// Whether the same write may succeed later, whatever is in it.
+    var isOfTheMoment: Bool {
+        switch self {
+        case .cancelled, .notEnoughReplicas, .storeFull, .outcomeUnknown, .dataUnavailable,
+            .catalogUnavailable,
+            .overloaded, .deadlineExceeded:
+            true
+        default: false
+        }
     }
 }

@@ -49,10 +49,13 @@ extension MirrorLoop {
             beforeScan = Scan(isAtEnd: true, generation: generation)
             return unblock()
         }
-        let page = try await worker.store.read { reader in
-            try reader.documents(.outbox, prefix: prefix, from: from, limit: limit).map { try MirrorTask($0) }
+        let wanted = try await worker.store.read { reader in
+            // Mostly there is none, and what stands there is new.
+            let first = try reader.documents(.outbox, prefix: prefix, from: from, limit: 1).first
+            guard let first, try MirrorTask(first).sequence < end else { return [MirrorTask]() }
+            return try reader.documents(.outbox, prefix: prefix, from: from, limit: limit)
+                .map { try MirrorTask($0) }.filter { $0.sequence < end }
         }
-        let wanted = page.filter { $0.sequence < end }
         window.add(wanted)
         beforeScan = Scan(isAtEnd: wanted.count < limit, generation: generation)
         if beforeScan.isAtEnd { unblock() }

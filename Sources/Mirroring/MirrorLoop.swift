@@ -12,7 +12,26 @@ struct MirrorLoop {
     enum Event: Sendable {
         case tick
         case probed(Result<Bool, any Error>, generation: Int)
-        case performed(MirrorTask, Result<MirrorOutcome, any Error>)
+        case performed(MirrorTask, Result<Ending, any Error>)
+        case ended([(ending: Ending, error: (any Error)?)])
+    }
+
+    /// A task that was carried out, whose end is to be written.
+    struct Ending: Sendable {
+        let task: MirrorTask
+        let outcome: MirrorOutcome
+        /// There may be a row of an upload in parts.
+        let mayHaveUpload: Bool
+
+        func writes(_ id: MirrorID) -> [DocumentWrite] {
+            let upload = MirrorKey.upload(id, task.sequence)
+            var writes = outcome.writes.filter { $0.key != upload }
+            let pending = MirrorKey.pending(id, task.sequence)
+            for key in mayHaveUpload || writes.count < outcome.writes.count ? [pending, upload] : [pending] {
+                writes.append(DocumentWrite(space: .outbox, key: key, body: nil))
+            }
+            return writes
+        }
     }
 
     struct Attempts {
@@ -23,6 +42,9 @@ struct MirrorLoop {
         var tasksBefore: UInt64 = 0
         var probesBefore: UInt64 = 0
     }
+
+    /// Tasks that may wait for their ends to be written.
+    private static let endingCountMax = 64
 
     /// Reading of the tasks of a class.
     struct Scan {
@@ -41,6 +63,8 @@ struct MirrorLoop {
     let worker: MirrorWorker
     let untilIdle: Bool
     let memory: MemoryGate
+    /// Each reads ahead some MiB that `memory` knows nothing of.
+    let searches = MemoryGate(2)
     var breaker: CircuitBreaker
     var budget = RetryBudget()
     var window: TaskWindow
@@ -50,7 +74,12 @@ struct MirrorLoop {
     var keepsVersions: Bool?
     var isProbing = false
     var isTicking = false
+    /// Tasks that were started and whose ends aren't written.
     var running: Set<UInt64> = []
+    /// Carried out, oldest first: their ends are written together, as soon as those before them are.
+    var ended: [Ending] = []
+    /// How many ends are being written.
+    var writingCount = 0
     var attempts: [UInt64: Attempts] = [:]
     /// Tasks up to here may have been tried by a worker before this one: of the new ones, and of those from before.
     var doubtfulBelow: UInt64 = .max
@@ -97,6 +126,7 @@ struct MirrorLoop {
 
     /// - Returns: false when the worker is to end.
     mutating func turn(_ group: inout TaskGroup<Event>) async throws -> Bool {
+        writeEnds(&group)
         guard now >= restsUntil else { return mayGoOn }
         guard try await refreshSettings() else { return false }
         guard let setup else { return mayGoOn }
@@ -375,7 +405,7 @@ struct MirrorLoop {
         let concurrency = setup.row.settings.concurrency
         // Something new finds room whatever is under way.
         let beforeMax = max(1, concurrency * 3 / 4)
-        while running.count < concurrency, let task = window.next(at: now, beforeMax: beforeMax) {
+        while mayStart(concurrency), let task = window.next(at: now, beforeMax: beforeMax) {
             running.insert(task.sequence)
             let doubtfulBelow = task.sequence < window.boundary ? doubtfulBeforeBelow : doubtfulBelow
             let isDoubtful =
@@ -394,30 +424,55 @@ struct MirrorLoop {
                 route: setup.route,
                 keepsVersions: keepsVersions,
                 memory: memory,
+                searches: searches,
                 pace: setup.pace
             )
-            let (store, proof, id) = (worker.store, worker.lease.proof, worker.id)
-            let pending = worker.pending
             group.addTask {
                 do {
                     let outcome = try await transfer.perform(task, isDoubtful: isDoubtful)
-                    var writes = outcome.writes.filter { $0.key != MirrorKey.upload(id, task.sequence) }
-                    writes.append(
-                        DocumentWrite(space: .outbox, key: MirrorKey.pending(id, task.sequence), body: nil)
-                    )
-                    if task.change == .made || isDoubtful {
-                        writes.append(
-                            DocumentWrite(space: .outbox, key: MirrorKey.upload(id, task.sequence), body: nil)
-                        )
-                    }
-                    pending.noteEnding(task)
-                    try await store.write(writes + [proof])
-                    return .performed(task, .success(outcome))
+                    let isInParts = outcome.bytes > transfer.settings.partSize(for: outcome.bytes)
+                    let ending = Ending(task: task, outcome: outcome, mayHaveUpload: isDoubtful || isInParts)
+                    return .performed(task, .success(ending))
                 } catch {
-                    pending.noteNotEnded(task)
                     return .performed(task, .failure(error))
                 }
             }
         }
+    }
+
+    /// A task that waits for its end to be written keeps no new one from the backend, up to a bound.
+    private func mayStart(_ concurrency: Int) -> Bool {
+        let endingCount = ended.count + writingCount
+        return running.count - endingCount < concurrency && endingCount < Self.endingCountMax
+    }
+
+    /// Writes the ends of all tasks that were carried out, in one decision, while no others are being written. What is lost of
+    /// them is carried out again: whoever does looks first.
+    private mutating func writeEnds(_ group: inout TaskGroup<Event>) {
+        guard writingCount == 0, !ended.isEmpty else { return }
+        let endings = ended
+        (ended, writingCount) = ([], endings.count)
+        let worker = worker
+        group.addTask { .ended(await Self.write(endings, worker)) }
+    }
+
+    /// - Returns: of each whether it was written.
+    private static func write(_ endings: [Ending], _ worker: MirrorWorker) async
+        -> [(ending: Ending, error: (any Error)?)]
+    {
+        for ending in endings { worker.pending.noteEnding(ending.task) }
+        do {
+            try await worker.store.write(endings.flatMap { $0.writes(worker.id) } + [worker.lease.proof])
+            return endings.map { ($0, nil) }
+        } catch {
+            for ending in endings { worker.pending.noteNotEnded(ending.task) }
+            guard endings.count > 1, let refusal = error as? StoreError, !refusal.code.isOfTheMoment else {
+                return endings.map { ($0, error) }
+            }
+        }
+        // It is about one of them, and nobody knows which: that one alone fails.
+        var outcomes: [(ending: Ending, error: (any Error)?)] = []
+        for ending in endings { outcomes += await write([ending], worker) }
+        return outcomes
     }
 }

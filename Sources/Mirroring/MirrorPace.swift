@@ -44,6 +44,15 @@ package final class MirrorPace: Sendable {
         try check()
     }
 
+    /// After bytes were read that are not sent: the clients only are yielded to.
+    func read(_ count: UInt64, mayWait: Bool) async throws {
+        if mayWait { try await yield.spend(bytes: count) }
+        try check()
+    }
+
+    /// Whether a client waits for the mirror.
+    var isAwaited: Bool { yield.isAwaited }
+
     private func check() throws(StoreError) {
         guard !lease.isValid(at: clock.monotonicNanoseconds()) else { return }
         throw StoreError(.cancelled, "The lease of this worker has run out.")

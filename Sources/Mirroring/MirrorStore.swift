@@ -13,6 +13,15 @@ package protocol MirrorStore: Sendable {
     func generation(of space: DocumentSpace) -> UInt64
     /// A stretch of a version's content, decrypted and verified. At most as much as a part is asked for at a time.
     func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8]
+    /// Of a version's whole content: as it is known, or read for it.
+    /// - Parameters:
+    ///   - isHurried: asked again and again whether somebody waits for it, so that the reading must not wait for clients.
+    ///   - spend: called with what was read, and whether it may wait for clients; paces the reading. What it throws ends it.
+    func sha256(
+        of version: VersionRow,
+        isHurried: @escaping @Sendable () -> Bool,
+        spend: @Sendable (_ byteCount: UInt64, _ mayWait: Bool) async throws -> Void
+    ) async throws -> Digest
     /// Whether the version can only be read with a key that a client keeps.
     func needsClientKey(_ version: VersionRow) throws -> Bool
     func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret

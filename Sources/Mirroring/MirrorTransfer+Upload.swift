@@ -20,18 +20,13 @@ extension MirrorTransfer {
         try await memory.with(max(Int(row.size), 64 << 10)) {
             let bytes =
                 row.size == 0 ? [] : try await store.bytes(of: row, ByteRange(wholeOf: row.size))
-            let (md5, sha256) = (bytes.md5, SHA256Hasher.hash(bytes))
-            try check(sha256, of: row)
+            let body = MirrorBody(hashing: bytes)
+            try check(body.sha256, of: row)
             try await pace.request()
             try await pace.bytes(bytes.count)
-            let receipt = try await backend.put(
-                key,
-                bytes,
-                md5: md5,
-                sha256: sha256,
-                MirrorMetadata.properties(of: row, sha256: sha256)
-            )
-            try await verify(receipt, row, md5, key)
+            let properties = MirrorMetadata.properties(of: row, sha256: body.sha256)
+            let receipt = try await backend.put(key, body, properties)
+            try await verify(receipt, row, body.md5, key)
             return receipt
         }
     }
@@ -112,22 +107,15 @@ extension MirrorTransfer {
         let range = try ByteRange(offset: offset, length: upload.partSize, of: row.size)
         return try await memory.with(Int(range.length)) {
             let bytes = try await store.bytes(of: row, range)
-            let md5 = bytes.md5
-            if let present, present.size == range.length, present.etag == md5.hex { return present }
+            let body = MirrorBody(hashing: bytes)
+            if let present, present.size == range.length, present.etag == body.md5.hex { return present }
             try await pace.request()
             try await pace.bytes(bytes.count)
-            let part = try await backend.putPart(
-                key,
-                upload: upload.uploadID,
-                number: number,
-                bytes,
-                md5: md5,
-                sha256: SHA256Hasher.hash(bytes)
-            )
-            guard !settings.etagIsMD5 || !Self.isMD5(part.etag) || part.etag == md5.hex else {
+            let part = try await backend.putPart(key, upload: upload.uploadID, number: number, body)
+            guard !settings.etagIsMD5 || !Self.isMD5(part.etag) || part.etag == body.md5.hex else {
                 throw MirrorFailure(
                     .mismatch,
-                    "It answered the ETag \(part.etag) for part \(number) with the MD5 \(md5.hex)."
+                    "It answered the ETag \(part.etag) for part \(number) with the MD5 \(body.md5.hex)."
                 )
             }
             return part
@@ -154,12 +142,7 @@ extension MirrorTransfer {
                 try await backend.abort(key, upload: known.uploadID)
             }
         }
-        let sha256: Digest
-        if let known = row.sha256 {
-            sha256 = known
-        } else {
-            sha256 = try await digest(of: row, partSize)
-        }
+        let sha256 = try await sha256(of: row)
         try await pace.request()
         let uploadID = try await backend.startUpload(key, MirrorMetadata.properties(of: row, sha256: sha256))
         let upload = MirrorUpload(uploadID: uploadID, partSize: partSize, version: row.id)
@@ -167,17 +150,15 @@ extension MirrorTransfer {
         return (upload, [:])
     }
 
-    /// Of an object that was put in parts, or is encrypted, nobody knows it yet.
-    private func digest(of row: VersionRow, _ pieceSize: UInt64) async throws -> Digest {
-        var hasher = SHA256Hasher()
-        var offset: UInt64 = 0
-        while offset < row.size {
-            let range = try ByteRange(offset: offset, length: pieceSize, of: row.size)
-            let piece = try await memory.with(Int(range.length)) { try await store.bytes(of: row, range) }
-            piece.withUnsafeBytes { hasher.update($0) }
-            offset += range.length
+    /// Of an object that was put in parts, or is encrypted, it may not be known yet.
+    private func sha256(of row: VersionRow) async throws -> Digest {
+        if let known = row.sha256 { return known }
+        return try await searches.with(1) {
+            try await store.sha256(of: row, isHurried: { [pace] in pace.isAwaited }) {
+                [pace] count, mayWait in
+                try await pace.read(count, mayWait: mayWait)
+            }
         }
-        return hasher.finish()
     }
 }
 
@@ -234,8 +215,4 @@ extension MirrorStore {
     func document(_ space: DocumentSpace, _ key: [UInt8]) async throws -> DocumentRow? {
         try await read { reader in try reader.document(space, key) }
     }
-}
-
-extension [UInt8] {
-    var md5: MD5Digest { withUnsafeBytes { MD5Hasher.hash($0) } }
 }

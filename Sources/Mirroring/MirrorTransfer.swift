@@ -34,6 +34,8 @@ struct MirrorTransfer: Sendable {
     let route: MirrorRoute
     let keepsVersions: Bool
     let memory: MemoryGate
+    /// How many objects may be read for their digests at a time.
+    let searches: MemoryGate
     let pace: MirrorPace
 
     func perform(_ task: MirrorTask, isDoubtful: Bool) async throws -> MirrorOutcome {
@@ -257,7 +259,7 @@ struct MirrorTransfer: Sendable {
         if let md5 = row.checksums.md5 { return etag == md5.hex }
         return try await memory.with(Int(row.size)) {
             let bytes = try await store.bytes(of: row, ByteRange(wholeOf: row.size))
-            return etag == bytes.md5.hex
+            return etag == MirrorBody(hashing: bytes).md5.hex
         }
     }
 

@@ -24,6 +24,10 @@ package final class MirrorYield: Sendable {
     /// Until when somebody is taken to wait for the mirror.
     private final class Wait: Sendable {
         let end = Atomic<UInt64>(0)
+
+        func isUnderWay(_ clock: any StoreClock) -> Bool {
+            clock.monotonicNanoseconds() < end.load(ordering: .relaxed)
+        }
     }
 
     private let wait = Wait()
@@ -36,7 +40,7 @@ package final class MirrorYield: Sendable {
         budget = WorkBudget(
             rates,
             load: load,
-            isUrgent: { [wait] in clock.monotonicNanoseconds() < wait.end.load(ordering: .relaxed) },
+            isUrgent: { [wait] in wait.isUnderWay(clock) },
             clock: clock
         )
     }
@@ -45,6 +49,9 @@ package final class MirrorYield: Sendable {
     package func noteAwaited() {
         wait.end.store(clock.monotonicNanoseconds() &+ Self.awaitedNanoseconds, ordering: .relaxed)
     }
+
+    /// Whether somebody waits for the mirror now.
+    package var isAwaited: Bool { wait.isUnderWay(clock) }
 
     /// Whether the rates are in force now.
     package var isYielding: Bool { budget.isBusy }

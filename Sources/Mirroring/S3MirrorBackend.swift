@@ -85,21 +85,17 @@ package struct S3MirrorBackend: MirrorBackend {
         }
     }
 
-    package func put(
-        _ key: String,
-        _ bytes: [UInt8],
-        md5: MD5Digest,
-        sha256: Digest,
-        _ properties: MirrorProperties
-    ) async throws -> MirrorReceipt {
+    package func put(_ key: String, _ body: MirrorBody, _ properties: MirrorProperties) async throws
+        -> MirrorReceipt
+    {
         let name = try name(key)
         return try await call {
             let result = try await client.putObject(
                 bucket,
                 name,
-                .bytes(bytes),
+                .bytes(body.bytes, sha256: body.sha256),
                 options: options(properties),
-                integrity: S3Integrity(contentMD5: md5)
+                integrity: S3Integrity(contentMD5: body.md5)
             )
             return MirrorReceipt(etag: result.entityTag, versionID: Self.version(result.versionID))
         }
@@ -112,14 +108,9 @@ package struct S3MirrorBackend: MirrorBackend {
         }
     }
 
-    package func putPart(
-        _ key: String,
-        upload: String,
-        number: Int,
-        _ bytes: [UInt8],
-        md5: MD5Digest,
-        sha256: Digest
-    ) async throws -> MirrorPart {
+    package func putPart(_ key: String, upload: String, number: Int, _ body: MirrorBody) async throws
+        -> MirrorPart
+    {
         let name = try name(key)
         return try await call {
             let part = try await client.uploadPart(
@@ -127,8 +118,8 @@ package struct S3MirrorBackend: MirrorBackend {
                 name,
                 uploadID: upload,
                 number: number,
-                .bytes(bytes),
-                integrity: S3Integrity(contentMD5: md5)
+                .bytes(body.bytes, sha256: body.sha256),
+                integrity: S3Integrity(contentMD5: body.md5)
             )
             return MirrorPart(number: number, size: part.size, etag: part.entityTag)
         }

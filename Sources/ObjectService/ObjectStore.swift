@@ -19,6 +19,7 @@ package final class ObjectStore: Sendable {
     let mirrorRoutes = MirrorRoutes()
     let badCopies = DocumentCache<Set<BadCopy>>(.finding)
     let digestTasks = DocumentCache<UInt64>(.job)
+    let digestSearches = DigestSearches()
     /// Who makes a lost manifest anew for a read: one at a time, as each fetches a whole object.
     let manifestTurns = ChunkPermits(count: 1)
     /// Who compares what is sealed: one at a time, as each reads two whole objects.

@@ -1,8 +1,8 @@
-internal import Catalog
+package import Catalog
 internal import ContentHashing
 internal import Encryption
 package import Replication
-internal import StoreModel
+package import StoreModel
 internal import Synchronization
 
 // An object whose SHA-256 is to be found, as a document of the space job. Key: "digest/" and the operation that made the
@@ -80,13 +80,40 @@ extension ObjectStore {
         return digest
     }
 
-    /// What the bytes of a version hash to, for nobody who waits: what makes room for clients does not take it for one.
-    /// - Parameter spend: called with what was read; paces the reading.
+    /// What the bytes of a version hash to, for no client: what makes room for clients does not take it for one. Whoever
+    /// wants to know it of the same bytes meanwhile shares the reading.
+    /// - Parameters:
+    ///   - isHurried: asked again and again whether the reading must not wait for clients.
+    ///   - spend: called with what was read, and whether it may wait for clients; paces the reading. What it throws ends it.
     func searchSHA256(
         of row: VersionRow,
-        spend: (UInt64) async throws -> Void = { _ in }
+        isHurried: @escaping @Sendable () -> Bool = { false },
+        spend: (_ byteCount: UInt64, _ mayWait: Bool) async throws -> Void = { _, _ in }
     ) async throws -> Digest {
-        try await ClientLoad.inBackground { try await readSHA256(of: row, spend: spend) }
+        try await ClientLoad.inBackground {
+            // What is sealed says nothing of what is in it: nobody shares that.
+            guard row.attributes.encryption == nil else {
+                return try await readSHA256(of: row) { try await spend($0, !isHurried()) }
+            }
+            let payload = PayloadReference(manifest: row.manifest, size: row.size)
+            return try await digestSearches.digest(of: payload, isHurried: isHurried) { mayWait in
+                try await readSHA256(of: row) { try await spend($0, mayWait()) }
+            }
+        }
+    }
+
+    /// The SHA-256 of a version's content, for a mirror: as it is known, or read for it.
+    /// - Parameters:
+    ///   - isHurried: asked again and again whether the reading must not wait for clients.
+    ///   - spend: called with what was read, and whether it may wait for clients; paces the reading. What it throws ends it.
+    /// - Throws: `StoreError`; `CancellationError`; what `spend` throws.
+    package func sha256(
+        of row: VersionRow,
+        isHurried: @escaping @Sendable () -> Bool,
+        spend: @Sendable (_ byteCount: UInt64, _ mayWait: Bool) async throws -> Void
+    ) async throws -> Digest {
+        if let known = row.sha256 { return known }
+        return try await searchSHA256(of: row, isHurried: isHurried, spend: spend)
     }
 
     /// What the bytes of a version hash to, read whole.
@@ -146,7 +173,8 @@ extension VersionRow {
 /// 3. Every version is looked at once, in the order in which they were made: those without a digest and without a document
 ///    get one, as long as fewer than `queuedMax` wait (`WholeDigests+Look.swift`); what is to be found comes in turns with
 ///    that.
-/// 4. What has the same manifest as one of the last that were found has the same bytes: it is not read again.
+/// 4. What has the same manifest as one of the last that were found has the same bytes: it is not read again. What a mirror
+///    reads for its digest meanwhile is read once for both (`DigestSearches`).
 package final class WholeDigests: Sendable {
     package struct Counts: Sendable {
         /// Since the process began.
@@ -159,13 +187,10 @@ package final class WholeDigests: Sendable {
     private static let retryMax: Int64 = 6 * 3600 * 1000
 
     private static let queuedMax = 1024
-    private static let recentMax = 256
 
     private struct State {
         var counts = Counts()
         var look: DigestLook?
-        /// The last that were found, newest last.
-        var recent: [(payload: PayloadReference, digest: Digest)] = []
     }
 
     let objects: ObjectStore
@@ -300,28 +325,16 @@ package final class WholeDigests: Sendable {
 
     /// Reads a version, or hands it what was found of another one with the same bytes.
     private func find(_ row: VersionRow, _ bucket: BucketName) async throws {
-        let payload = PayloadReference(manifest: row.manifest, size: row.size)
-        var known = recentDigest(of: payload)
-        if known == nil {
-            let digest = try await objects.searchSHA256(of: row) { count in
-                noteRead(count)
-                try await budget.spend(bytes: count, operations: 1)
-            }
-            // Before it is noted with the version: where that fails, nothing is read again for it.
-            remember(digest, payload)
-            known = digest
+        let spend: (UInt64, Bool) async throws -> Void = { [self] count, mayWait in
+            noteRead(count)
+            if mayWait { try await budget.spend(bytes: count, operations: 1) }
         }
-        guard let digest = known else { return }
+        let digest = try await objects.searchSHA256(of: row, spend: spend)
         try await objects.note(digest, of: row, in: bucket)
         noteFound()
     }
 
     // Not inlined: a lock on either side of an await in one function is more than the compiler bears.
-
-    @inline(never)
-    private func recentDigest(of payload: PayloadReference) -> Digest? {
-        state.withLock { $0.recent.last { $0.payload == payload }?.digest }
-    }
 
     @inline(never)
     private func noteRead(_ byteCount: UInt64) {
@@ -336,15 +349,6 @@ package final class WholeDigests: Sendable {
     @inline(never)
     private func noteFound() {
         state.withLock { $0.counts.foundCount += 1 }
-    }
-
-    @inline(never)
-    private func remember(_ digest: Digest, _ payload: PayloadReference) {
-        state.withLock { state in
-            state.recent.removeAll { $0.payload == payload }
-            state.recent.append((payload, digest))
-            state.recent.removeFirst(max(0, state.recent.count - Self.recentMax))
-        }
     }
 
     private static func isGone(_ error: StoreError) -> Bool {

@@ -5,7 +5,8 @@ package import StoreModel
 
 /// The body of an upload.
 package enum S3Body {
-    case bytes([UInt8])
+    /// - Parameter sha256: of them, where it is known: it is not computed again for the signature.
+    case bytes([UInt8], sha256: Digest? = nil)
     /// - Parameters:
     ///   - sha256: of the whole, where it is known: then it is signed.
     ///   - isReplayable: whether `open` gives the same bytes again: a request whose signature was corrected is
@@ -22,7 +23,7 @@ package enum S3Body {
 
     package var length: UInt64 {
         switch self {
-        case .bytes(let bytes): UInt64(bytes.count)
+        case .bytes(let bytes, _): UInt64(bytes.count)
         case .stream(let length, _, _, _): length
         }
     }
@@ -90,7 +91,7 @@ struct WireBody {
         if hasTrailer { return .streaming(signed: !mayBeUnsigned, trailer: true) }
         if mayBeUnsigned && signing == .unsigned { return .unsigned }
         switch body {
-        case .bytes(let bytes): return .signed(SHA256Hasher.hash(bytes))
+        case .bytes(let bytes, let digest): return .signed(digest ?? SHA256Hasher.hash(bytes))
         case .stream(_, let digest?, _, _): return .signed(digest)
         case .stream: return mayBeUnsigned ? .unsigned : .streaming(signed: true, trailer: false)
         }
@@ -105,7 +106,7 @@ struct WireBody {
     func requestBody(signing: ChunkSigning) async throws -> HTTPRequestBody {
         let next: () async throws -> [UInt8]?
         switch body {
-        case .bytes(let bytes):
+        case .bytes(let bytes, _):
             guard mode.isStreaming else { return .bytes(bytes) }
             var rest: [UInt8]? = bytes
             next = {

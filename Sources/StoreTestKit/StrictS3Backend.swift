@@ -191,8 +191,8 @@ package final class StrictS3Backend: MirrorBackend {
         }
     }
 
-    private func receive(_ bytes: [UInt8], _ md5: MD5Digest, _ sha256: Digest) throws {
-        guard Self.md5(bytes) == md5, SHA256Hasher.hash(bytes) == sha256 else {
+    private func receive(_ body: MirrorBody) throws {
+        guard Self.md5(body.bytes) == body.md5, SHA256Hasher.hash(body.bytes) == body.sha256 else {
             throw MirrorFailure(.mismatch, "BadDigest")
         }
         let number = draw()
@@ -216,13 +216,9 @@ package final class StrictS3Backend: MirrorBackend {
         return state.withLock { $0.keepsVersions }
     }
 
-    package func put(
-        _ key: String,
-        _ bytes: [UInt8],
-        md5: MD5Digest,
-        sha256: Digest,
-        _ properties: MirrorProperties
-    ) async throws -> MirrorReceipt {
+    package func put(_ key: String, _ body: MirrorBody, _ properties: MirrorProperties) async throws
+        -> MirrorReceipt
+    {
         state.withLock { state in
             if state.running[key, default: 0] > 0 { state.overlapped = true }
             state.running[key, default: 0] += 1
@@ -230,13 +226,13 @@ package final class StrictS3Backend: MirrorBackend {
         defer { state.withLock { $0.running[key, default: 1] -= 1 } }
         try await begin(key, isWrite: true)
         try await waitWhileHeld(key)
-        try receive(bytes, md5, sha256)
+        try receive(body)
         let object = state.withLock { state in
             let object = Object(
                 versionID: "v\(state.nextID)",
                 isMarker: false,
-                bytes: bytes,
-                etag: md5.hex,
+                bytes: body.bytes,
+                etag: body.md5.hex,
                 properties: properties
             )
             state.nextID += 1
@@ -262,23 +258,18 @@ package final class StrictS3Backend: MirrorBackend {
         }
     }
 
-    package func putPart(
-        _ key: String,
-        upload: String,
-        number: Int,
-        _ bytes: [UInt8],
-        md5: MD5Digest,
-        sha256: Digest
-    ) async throws -> MirrorPart {
+    package func putPart(_ key: String, upload: String, number: Int, _ body: MirrorBody) async throws
+        -> MirrorPart
+    {
         try await begin(key, isWrite: true)
-        try receive(bytes, md5, sha256)
+        try receive(body)
         try state.withLock { state in
             guard state.uploads[upload]?.key == key else { throw MirrorFailure(.noUpload, "NoSuchUpload") }
-            state.uploads[upload]?.parts[number] = bytes
+            state.uploads[upload]?.parts[number] = body.bytes
             state.partCount += 1
         }
         try end()
-        return MirrorPart(number: number, size: UInt64(bytes.count), etag: md5.hex)
+        return MirrorPart(number: number, size: UInt64(body.bytes.count), etag: body.md5.hex)
     }
 
     package func parts(_ key: String, upload: String) async throws -> [MirrorPart] {

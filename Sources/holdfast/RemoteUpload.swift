@@ -42,11 +42,12 @@ struct RemoteUpload {
     }
 
     private func putWhole(_ request: UploadRequest, _ bytes: [UInt8]) async throws -> Made {
-        try check(request, digest: SHA256Hasher.hash(bytes), size: UInt64(bytes.count))
+        let digest = SHA256Hasher.hash(bytes)
+        try check(request, digest: digest, size: UInt64(bytes.count))
         let result = try await client.putObject(
             request.bucket.description,
             request.key,
-            .bytes(bytes),
+            .bytes(bytes, sha256: digest),
             options: options(request),
             integrity: S3Integrity(
                 checksum: Checksummer.checksum(.crc64nvme, of: bytes)

@@ -377,6 +377,23 @@ import Testing
         try await fixture.close()
     }
 
+    @Test func whatAMirrorReadsForADigestIsReadOnce() async throws {
+        let (fixture, _) = try await Self.fixture()
+        let parts = [noise(5 << 20, 1), noise(5 << 20, 2)]
+        let row = try await Self.upload(parts, .none, waits: false, fixture)
+        #expect(row.sha256 == nil)
+        #expect(try await fixture.drain().pendingCount == 0)
+        let digest = SHA256Hasher.hash(parts[0] + parts[1])
+        let mirrored = try #require(fixture.backend.history("models/a").last)
+        #expect(mirrored.properties.userMetadata.contains { $0.1 == digest.hex })
+        #expect(mirrored.bytes == parts[0] + parts[1])
+        #expect(try await fixture.store.digests.findNext())
+        #expect(fixture.store.digests.counts.byteCount == 0)
+        #expect(fixture.store.digests.counts.foundCount == 1)
+        #expect(try await fixture.objects.head(fixture.address("a")).sha256 == digest)
+        try await fixture.close()
+    }
+
     @Test func overwrittenBytesAreWaitedForUntilThoseThatCountAreThere() async throws {
         let (fixture, service) = try await Self.fixture(keepsVersions: false)
         let first = try await Self.put(fixture, [1])

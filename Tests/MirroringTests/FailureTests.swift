@@ -138,13 +138,7 @@ import Testing
             try CurlTransport()
         )
         let failure = await #expect(throws: MirrorFailure.self) {
-            _ = try await backend.put(
-                "k",
-                [1],
-                md5: ([1] as [UInt8]).withUnsafeBytes { MD5Hasher.hash($0) },
-                sha256: SHA256Hasher.hash([1]),
-                MirrorProperties()
-            )
+            _ = try await backend.put("k", MirrorBody(hashing: [1]), MirrorProperties())
         }
         #expect(failure?.kind == kind, "\(failure?.description ?? "")")
     }

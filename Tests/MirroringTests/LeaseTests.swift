@@ -247,39 +247,21 @@ import Testing
 
 /// A store whose bytes are a long time in coming.
 private final class SlowStore: ForwardingStore {
-    private struct State {
-        var isOpen = false
-        var hasGoneOn = false
-        var waiting: [CheckedContinuation<Void, Never>] = []
-    }
-
     let store: MirroredStore
-    private let state = Mutex(State())
+    private let gate = Gate()
+    private let passed = Atomic(false)
 
     init(_ store: MirroredStore) { self.store = store }
 
-    var isWaiting: Bool { state.withLock { !$0.waiting.isEmpty } }
-    var hasGoneOn: Bool { state.withLock { $0.hasGoneOn } }
+    var isWaiting: Bool { gate.isWaitedAt }
+    var hasGoneOn: Bool { passed.load(ordering: .acquiring) }
 
-    func letGo() {
-        let waiting = state.withLock { state in
-            state.isOpen = true
-            defer { state.waiting = [] }
-            return state.waiting
-        }
-        for continuation in waiting { continuation.resume() }
-    }
+    func letGo() { gate.open() }
 
     func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
         let bytes = try await store.bytes(of: version, range)
-        await withCheckedContinuation { continuation in
-            let isOpen = state.withLock { state in
-                if !state.isOpen { state.waiting.append(continuation) }
-                return state.isOpen
-            }
-            if isOpen { continuation.resume() }
-        }
-        state.withLock { $0.hasGoneOn = true }
+        await gate.wait()
+        passed.store(true, ordering: .releasing)
         return bytes
     }
 }

@@ -135,6 +135,13 @@ extension ForwardingStore {
     func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
         try await store.bytes(of: version, range)
     }
+    func sha256(
+        of version: VersionRow,
+        isHurried: @escaping @Sendable () -> Bool,
+        spend: @Sendable (_ byteCount: UInt64, _ mayWait: Bool) async throws -> Void
+    ) async throws -> Digest {
+        try await store.sha256(of: version, isHurried: isHurried, spend: spend)
+    }
     func needsClientKey(_ version: VersionRow) throws -> Bool { try store.needsClientKey(version) }
     func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
         try await store.seal(secret, context: context)

@@ -175,13 +175,7 @@ import Testing
             expected[key] = count
             for number in 0..<count {
                 let bytes = [UInt8](withUnsafeBytes(of: number) { Array($0) })
-                _ = try await backend.put(
-                    key,
-                    bytes,
-                    md5: bytes.md5,
-                    sha256: SHA256Hasher.hash(bytes),
-                    MirrorProperties()
-                )
+                _ = try await backend.put(key, MirrorBody(hashing: bytes), MirrorProperties())
             }
         }
         var keys = BackendKeys(backend, prefix: "p/", true)

@@ -195,6 +195,13 @@ final class SimulatedMirror: @unchecked Sendable {
         func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
             try await base.bytes(of: version, range)
         }
+        func sha256(
+            of version: VersionRow,
+            isHurried: @escaping @Sendable () -> Bool,
+            spend: @Sendable (_ byteCount: UInt64, _ mayWait: Bool) async throws -> Void
+        ) async throws -> Digest {
+            try await base.sha256(of: version, isHurried: isHurried, spend: spend)
+        }
         func needsClientKey(_ version: VersionRow) throws -> Bool { try base.needsClientKey(version) }
         func seal(_ secret: [UInt8], context: String) async throws -> SealedSecret {
             SealedSecret(secret, under: ring, context: context, random: random)

@@ -1,5 +1,6 @@
 import Logging
 import S3Gateway
+import StoreTestKit
 import Synchronization
 import Testing
 
@@ -136,35 +137,6 @@ final class TestResponder: RequestResponder {
 
     private func send(_ text: String, _ writer: ResponseWriter, status: Int = 200) {
         writer.send(ResponseHead(status: status, contentLength: nil), body: [UInt8](text.utf8))
-    }
-}
-
-/// Opened once; whoever waits goes on.
-final class Gate: Sendable {
-    private struct State {
-        var isOpen = false
-        var waiters: [CheckedContinuation<Void, Never>] = []
-    }
-
-    private let state = Mutex(State())
-
-    func open() {
-        let waiters = state.withLock { state in
-            state.isOpen = true
-            defer { state.waiters = [] }
-            return state.waiters
-        }
-        for waiter in waiters { waiter.resume() }
-    }
-
-    func wait() async {
-        await withCheckedContinuation { continuation in
-            let isOpen = state.withLock { state in
-                if !state.isOpen { state.waiters.append(continuation) }
-                return state.isOpen
-            }
-            if isOpen { continuation.resume() }
-        }
     }
 }
 
