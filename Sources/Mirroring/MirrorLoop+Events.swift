@@ -32,7 +32,14 @@ extension MirrorLoop {
                 // One is not enough, unless it needs help.
                 wantsProbe = breaker.isClosed && keepsVersions != nil
             }
-        case .performed(_, .success(let ending)): ended.append(ending)
+        case .performed(let task, .success(let ending)):
+            // The backend works now; when the end is written is the store's affair.
+            breaker.noteSuccess()
+            budget.noteSuccess()
+            taskSuccessCount += 1
+            failing = []
+            window.freePlace(of: task)
+            ended.append(ending)
         case .performed(let task, .failure(let error)):
             running.remove(task.sequence)
             await take(error, of: task, now)
@@ -49,10 +56,6 @@ extension MirrorLoop {
         attempts[ending.task.sequence] = nil
         window.finish(ending.task)
         worker.pending.noteEnded(ending.task)
-        breaker.noteSuccess()
-        budget.noteSuccess()
-        taskSuccessCount += 1
-        failing = []
         lastProgress = now
         let time = worker.clock.now()
         worker.change { state in
@@ -230,7 +233,7 @@ extension StoreError.Code {
     /// Whether the same write may succeed later, whatever is in it.
     var isOfTheMoment: Bool {
         switch self {
-        case .cancelled, .notEnoughReplicas, .storeFull, .outcomeUnknown, .dataUnavailable,
+        case .cancelled, .inputOutput, .notEnoughReplicas, .storeFull, .outcomeUnknown, .dataUnavailable,
             .catalogUnavailable,
             .overloaded, .deadlineExceeded:
             true

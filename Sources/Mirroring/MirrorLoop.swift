@@ -63,7 +63,7 @@ struct MirrorLoop {
     let worker: MirrorWorker
     let untilIdle: Bool
     let memory: MemoryGate
-    /// Each reads ahead some MiB that `memory` knows nothing of.
+    /// Objects whose digest is looked for at a time: who reads for it has some MiB ahead that `memory` knows nothing of.
     let searches = MemoryGate(2)
     var breaker: CircuitBreaker
     var budget = RetryBudget()
@@ -472,7 +472,14 @@ struct MirrorLoop {
         }
         // It is about one of them, and nobody knows which: that one alone fails.
         var outcomes: [(ending: Ending, error: (any Error)?)] = []
-        for ending in endings { outcomes += await write([ending], worker) }
+        for (index, ending) in endings.enumerated() {
+            let outcome = await write([ending], worker)
+            outcomes += outcome
+            // Trouble of the moment is not waited for by each of them.
+            if let error = outcome.first?.error, (error as? StoreError)?.code.isOfTheMoment ?? true {
+                return outcomes + endings[(index + 1)...].map { ($0, error) }
+            }
+        }
         return outcomes
     }
 }

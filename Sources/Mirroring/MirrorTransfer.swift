@@ -34,7 +34,7 @@ struct MirrorTransfer: Sendable {
     let route: MirrorRoute
     let keepsVersions: Bool
     let memory: MemoryGate
-    /// How many objects may be read for their digests at a time.
+    /// How many may look for the digest of their object at a time.
     let searches: MemoryGate
     let pace: MirrorPace
 

@@ -33,6 +33,7 @@ package struct TaskWindow: Sendable {
 
     private struct Lane {
         var tasks: [MirrorTask] = []
+        /// The class whose place its task takes; of one from before that has left its place: new.
         var running: Sort?
         /// The first of its tasks that were left out.
         var leftOutFrom: UInt64?
@@ -85,7 +86,7 @@ package struct TaskWindow: Sendable {
     private var held: Set<Name> = []
     private var sequences: Set<UInt64> = []
     private var beforeCount = 0
-    /// Tasks from before that run.
+    /// Tasks from before that run, without those that wait for their ends to be written.
     package private(set) var runningBeforeCount = 0
     /// The next new task to be read has at least this sequence.
     package private(set) var scanFrom: UInt64
@@ -238,6 +239,14 @@ package struct TaskWindow: Sendable {
             return task
         }
         return nil
+    }
+
+    /// A task was carried out and waits for its end to be written: another one from before may be started, of another key.
+    package mutating func freePlace(of task: MirrorTask) {
+        let name = Name(task)
+        guard lanes[name]?.running == .before else { return }
+        lanes[name]?.running = .new
+        runningBeforeCount -= 1
     }
 
     private mutating func stop(_ lane: inout Lane) {

@@ -8,7 +8,7 @@ internal import Synchronization
 /// 1. Of those who want the digest of a payload one reads it, and the others wait for what it finds.
 /// 2. Who waits may leave. When who reads leaves, or can't read it, one of the others does, from the beginning: the trouble
 ///    may have been its own.
-/// 3. As long as one of them must not wait for clients, the reading is not held back for them.
+/// 3. As long as one of them must not wait for clients, the reading is not held back for them, from its next piece on.
 /// 4. The last that were found are remembered, a bounded number.
 final class DigestSearches: Sendable {
     private static let recentMax = 256

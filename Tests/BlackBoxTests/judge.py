@@ -145,6 +145,17 @@ class Judge:
             self.problem(f"{shown}: {markers} delete markers for {sure} answered deletes and {unsure} unanswered ones")
 
 
+def again(campaign, record):
+    """Whatever a round has left is still as it was at its end: registers, sets and versions."""
+    problems = reread(campaign, record)
+    judge, before = Judge(campaign, record, problems), campaign.acknowledged
+    judge.check_sets()
+    judge.check_versions()
+    campaign.acknowledged = before
+    judge.client.close()
+    return problems
+
+
 def reread(campaign, only=None):
     """Everything that earlier rounds left, or one of them, is still as it was at their end."""
     problems = []
@@ -159,4 +170,4 @@ def reread(campaign, only=None):
     return problems
 
 
-__all__ = ["Call", "UNKNOWN", "finish", "reread"]
+__all__ = ["Call", "UNKNOWN", "again", "finish", "reread"]

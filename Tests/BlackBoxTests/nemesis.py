@@ -150,7 +150,7 @@ class Campaign:
         # A small disk is to be full.
         while not self.is_small and len(self.kept) > 1 + ROUNDS_KEPT:
             old = self.kept.pop(1)
-            if problems := judge.reread(self, old):
+            if problems := judge.again(self, old):
                 raise Violation("\n".join(problems[:40]))
             try:
                 self.retire(old)

@@ -1,6 +1,7 @@
 import Catalog
 import HoldfastNode
 import Logging
+import ObjectService
 import StoreModel
 import StoreTestKit
 import Synchronization
@@ -148,6 +149,7 @@ import Testing
         store.letGo()
         try await Self.wait { worker.state.doneCount == 39 }
         #expect(try await fixture.tasks() == [bad])
+        #expect(store.ends.contains { $0 > 1 } && store.ends.contains(1))
         work.cancel()
         await work.value
         // Alone, and nobody else, it is looked for again.
@@ -175,6 +177,37 @@ import Testing
         #expect(fixture.backend.putCount == 8)
         work.cancel()
         await work.value
+        try await fixture.close()
+    }
+
+    @Test(.timeLimit(.minutes(1))) func moreFromBeforeGoOnWhileEndsAreWritten() async throws {
+        let fixture = try await MirrorFixture()
+        for number in 0..<100 { try await fixture.put("k\(number)", [UInt8(number)]) }
+        try await fixture.add()
+        let store = SlowWriter(MirroredStore(objects: fixture.objects))
+        let worker = try await Self.worker(fixture, store)
+        let work = Task { await worker.runUntilIdle() }
+        try await Self.wait { fixture.backend.putCount >= 64 }
+        #expect(store.isWaiting && store.ends.isEmpty)
+        store.letGo()
+        await work.value
+        #expect(fixture.backend.putCount == 100 && !fixture.backend.hasOverlapped)
+        #expect(try await fixture.tasks().isEmpty)
+        #expect(try await fixture.drain().isUpToDate)
+        try await fixture.close()
+    }
+
+    @Test func anObjectInPartsThatATagBringsLeavesNoRow() async throws {
+        let fixture = try await MirrorFixture(keepsVersions: false)
+        try await fixture.add(rules: [MirrorRule(tag: NamedValue("tier", "gold"))])
+        try await fixture.put("k", noise(6 << 20, 1))
+        #expect(try await fixture.drain().isUpToDate)
+        #expect(fixture.backend.putCount == 0 && fixture.backend.partCount == 0)
+        _ = try await fixture.objects.setTags(of: fixture.address("k"), to: [NamedValue("tier", "gold")])
+        #expect(try await fixture.drain().isUpToDate)
+        #expect(fixture.backend.partCount == 2)
+        #expect(fixture.backend.history("models/k").map(\.bytes) == [noise(6 << 20, 1)])
+        #expect(try await fixture.objects.documents(.outbox, prefix: MirrorKey.uploadPrefix).isEmpty)
         try await fixture.close()
     }
 

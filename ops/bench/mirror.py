@@ -10,6 +10,7 @@ backend's own limit, the p99 of clients at most 20 % higher. Start it with ops/b
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -59,8 +60,9 @@ class Source(systems.Holdfast):
         line = re.compile(rf'^holdfast_mirror_pending{{mirror="{re.escape(mirror)}"}} (\S+)$', re.MULTILINE)
         while True:
             with urllib.request.urlopen(f"{self.operations}/metrics", timeout=10) as answer:
-                if float(line.search(answer.read().decode())[1]) == 0:
-                    return
+                found = line.search(answer.read().decode())
+            if found and float(found[1]) == 0:
+                return
             time.sleep(0.05)
 
 
@@ -166,9 +168,16 @@ def clients_beside_s5cmd(source, backend, directories, name, options):
 
 def set_apart(system, is_apart):
     """Lets every other thread of the machine go before those of a system, or no longer."""
-    for process in system.process_ids():
-        for thread in os.listdir(f"/proc/{process}/task"):
-            os.sched_setscheduler(int(thread), os.SCHED_IDLE if is_apart else os.SCHED_OTHER, os.sched_param(0))
+    policy = os.SCHED_IDLE if is_apart else os.SCHED_OTHER
+    is_changing = True
+    # A thread inherits from the one that starts it: until nobody is left who could pass on the other one.
+    while is_changing:
+        is_changing = False
+        for path in [path for process in system.process_ids() for path in pathlib.Path(f"/proc/{process}/task").glob("*")]:
+            with contextlib.suppress(ProcessLookupError):
+                if os.sched_getscheduler(int(path.name)) != policy:
+                    os.sched_setscheduler(int(path.name), policy, os.sched_param(0))
+                    is_changing = True
 
 
 def clients(kind, source, backend, directories, options, credentials):
