@@ -233,9 +233,8 @@ extension StoreError.Code {
     /// Whether the same write may succeed later, whatever is in it.
     var isOfTheMoment: Bool {
         switch self {
-        case .cancelled, .inputOutput, .notEnoughReplicas, .storeFull, .outcomeUnknown, .dataUnavailable,
-            .catalogUnavailable,
-            .overloaded, .deadlineExceeded:
+        case .cancelled, .inputOutput, .notEnoughReplicas, .storeFull, .outcomeUnknown, .overloaded,
+            .dataUnavailable, .catalogUnavailable, .deadlineExceeded:
             true
         default: false
         }
