@@ -259,7 +259,7 @@ struct MirrorTransfer: Sendable {
         if let md5 = row.checksums.md5 { return etag == md5.hex }
         return try await memory.with(Int(row.size)) {
             let bytes = try await store.bytes(of: row, ByteRange(wholeOf: row.size))
-            return etag == MirrorBody(hashing: bytes).md5.hex
+            return etag == bytes.withUnsafeBytes { MD5Hasher.hash($0) }.hex
         }
     }
 
