@@ -1,4 +1,4 @@
-internal import StoreModel
+package import StoreModel
 internal import Synchronization
 
 extension BlobVolume {
@@ -10,27 +10,16 @@ extension BlobVolume {
     /// - Throws: `.full`, `.failed`, `.inputOutput`.
     package func replaceDamaged(_ payload: PayloadRecord) throws(VolumeError) {
         try checkUsable()
-        let fingerprint = LocationIndex.fingerprint(of: payload.digest)
-        var isStored = false
-        var damaged: [RecordLocation] = []
-        for location in state.withLock({ $0.index.locations(of: fingerprint) }) {
-            do throws(VolumeError) {
-                let (header, _) = try segmentReader(location.segment).strictRecord(at: location)
-                if header.digest == payload.digest { isStored = true }
-            } catch {
-                // An unreadable header may be another digest's, of the same first eight bytes. That one's copy is
-                // as bad; what is dropped here is found missing there.
-                guard error.code == .corrupt || error.code == .inputOutput else { throw error }
-                damaged.append(location)
-                // There is nothing to keep of a segment that is gone.
-                guard let reader = try? segmentReader(location.segment) else { continue }
-                _ = Quarantine.copy(
-                    reader,
-                    at: location.offset,
-                    byteCount: RecordFormat.recordByteCount(payload.bytes.count, reader.kind),
-                    to: disk
-                )
-            }
+        let (isStored, damaged) = try places(of: payload.digest)
+        for location in damaged {
+            // There is nothing to keep of a segment that is gone.
+            guard let reader = try? segmentReader(location.segment) else { continue }
+            _ = Quarantine.copy(
+                reader,
+                at: location.offset,
+                byteCount: RecordFormat.recordByteCount(payload.bytes.count, reader.kind),
+                to: disk
+            )
         }
         if !isStored {
             if payload.bytes.count <= Limits.logPayloadSizeMax {
@@ -43,6 +32,41 @@ extension BlobVolume {
         }
         guard !damaged.isEmpty else { return }
         try bury(damaged.map { .init(digest: payload.digest, location: $0) }, byteCount: payload.bytes.count)
+    }
+
+    /// Marks the damaged records of a payload as dead, durably: of one that nothing refers to and of which no volume has
+    /// good bytes. Copies that verify are left alone. Nothing is kept of what goes: nobody misses it, and the place may be
+    /// a hole.
+    /// - Throws: `.full`, `.failed`, `.inputOutput`.
+    package func buryDamaged(_ digest: Digest) throws(VolumeError) {
+        try checkUsable()
+        let damaged = try places(of: digest).damaged
+        guard !damaged.isEmpty else { return }
+        // The header stays when space is given back, so that the length is known as a rule.
+        let byteCount = (try? byteCount(of: digest)) ?? 0
+        try bury(damaged.map { .init(digest: digest, location: $0) }, byteCount: byteCount)
+    }
+
+    /// Reads every record here that may be this payload's.
+    /// - Returns: whether one is good, and where those are that are not.
+    private func places(
+        of digest: Digest
+    ) throws(VolumeError) -> (isStored: Bool, damaged: [RecordLocation]) {
+        let fingerprint = LocationIndex.fingerprint(of: digest)
+        var isStored = false
+        var damaged: [RecordLocation] = []
+        for location in state.withLock({ $0.index.locations(of: fingerprint) }) {
+            do throws(VolumeError) {
+                let (header, _) = try segmentReader(location.segment).strictRecord(at: location)
+                if header.digest == digest { isStored = true }
+            } catch {
+                // An unreadable header may be another digest's, of the same first eight bytes. That one's copy is
+                // as bad; what is dropped here is found missing there.
+                guard error.code == .corrupt || error.code == .inputOutput else { throw error }
+                damaged.append(location)
+            }
+        }
+        return (isStored, damaged)
     }
 
     /// Writes tombstones durably, then takes the places out of the index.

@@ -2,8 +2,32 @@ internal import Catalog
 internal import StoreModel
 
 extension Replicator {
+    /// Those of some payloads that nothing in the catalog refers to, no snapshot, no upload in parts and no download
+    /// under way.
+    ///
+    /// Walks over the whole catalog, as a run of garbage collection does and in the same order; what is uploaded meanwhile
+    /// is not waited for. So that is no leave to take good bytes away.
+    /// - Throws: `StoreError`: `.dataUnavailable` when a manifest can't be read: what it lists is not known.
+    func unneeded(among digests: Set<Digest>, _ options: GarbageOptions) async throws -> Set<Digest> {
+        var unneeded: Set<Digest> = []
+        var lower: UInt64 = 0
+        while true {
+            let live = try await mark(from: lower, options, isRun: false)
+            for digest in digests where live.covers(digest.words.0) && !live.contains(digest.words.0) {
+                unneeded.insert(digest)
+            }
+            guard live.upper < .max else { return unneeded }
+            lower = live.upper + 1
+        }
+    }
+
     /// Walks everything that may refer to a payload, in the order that ReplicatorGarbage.swift explains.
-    func mark(from lower: UInt64, _ options: GarbageOptions) async throws -> LiveSet {
+    /// - Parameter isRun: whether the run of garbage collection that is under way tells of it.
+    func mark(
+        from lower: UInt64,
+        _ options: GarbageOptions,
+        isRun: Bool = true
+    ) async throws -> LiveSet {
         var live = LiveSet(from: lower, byteCountMax: options.markByteCountMax)
         var walk = MarkWalk()
         var versionCount: UInt64 = 0
@@ -43,6 +67,7 @@ extension Replicator {
         try await pipeline.awaitApplied()
         for note in catalog.applied.snapshots { try await mark(note.manifest, &walk, &live) }
         try await markHolds(&walk, &live, options)
+        guard isRun else { return live }
         let sequence = catalog.applied.lastVersionSequence
         garbage.update { report in
             report.sequence = sequence

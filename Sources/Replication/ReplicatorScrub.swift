@@ -160,6 +160,32 @@ extension Replicator {
         }
     }
 
+    /// Buries damaged records of chunks that nothing refers to and no volume has good bytes of: no loss, but garbage.
+    ///
+    /// That is what becomes of garbage that was collected when the log is lost that its tombstones stand in: the records are
+    /// in the index again, with holes for bytes. Whether nothing needs them is asked without holding up uploads: who puts
+    /// such content meanwhile finds the copy damaged and writes another, which stays.
+    /// - Returns: those that are gone; none while garbage collection is on hold, because the catalog may not know everything.
+    /// - Throws: as a run of garbage collection.
+    package func buryUnneeded(_ chunks: Set<Digest>, on volume: VolumeID) async throws -> Set<Digest> {
+        guard !isReadOnly, garbage.hold == nil, !chunks.isEmpty, let index = volumes.index(of: volume),
+            let replica = sweptReplica(index)
+        else { return [] }
+        var options = GarbageOptions()
+        options.workShare = Self.backgroundShare
+        let unneeded = try await unneeded(among: chunks, options)
+        guard garbage.hold == nil else { return [] }
+        for chunk in unneeded {
+            try Task.checkCancellation()
+            try await step(replica) { volume throws(VolumeError) in try volume.buryDamaged(chunk) }
+            verified.remove(chunk, on: index)
+        }
+        return unneeded
+    }
+
+    /// Of the time, for walks over the catalog beside clients.
+    private static let backgroundShare = 0.5
+
     /// Whether the log can do without this volume.
     private func hasPeersForRebuild(_ index: Int) -> Bool {
         volumes.slots.indices.count { $0 != index && isWhole($0) } >= quorum.writeQuorum

@@ -1,5 +1,6 @@
 """Scrub and repair: bits flipped everywhere, kills, an emptied volume, pausing, exit codes, the ledger."""
 
+import hashlib
 import random
 import shutil
 import subprocess
@@ -183,6 +184,62 @@ class Flips(ScrubCase):
         self.assert_content()
         away.rename(whole)
         self.scrub()
+        self.assert_clean()
+
+
+class Nobodys(ScrubCase):
+    """What no version needs and no volume has is garbage, and no loss."""
+
+    def put_gone(self, count):
+        """Objects of one chunk each, removed for good; of which the names are."""
+        contents = [random_bytes(200_000, 7000 + number) for number in range(count)]
+        for number, content in enumerate(contents):
+            put = self.put(f"models/gone-{number}", content)
+            self.do("rm", f"models/gone-{number}", "--version", put["versionID"])
+        return contents
+
+    def assert_mended(self, outcome):
+        self.assertEqual(outcome.code, REPAIRED, outcome)
+        jobs = outcome.json["jobs"]
+        self.assertEqual(sum(job["unrepairable"] for job in jobs), 0)
+        self.assertEqual(sum(job["found"] for job in jobs), sum(job["repaired"] for job in jobs))
+        findings = self.do("scrub", "findings", "--limit", "1000", "--json").json["findings"]
+        self.assertEqual({finding["outcome"] for finding in findings} - {"mended", "repaired"}, set())
+        return [finding for finding in findings if "nothing needs it" in finding.get("detail", "")]
+
+    def test_what_was_deleted_and_is_damaged_everywhere_is_no_loss(self):
+        content, = self.put_gone(1)
+        for volume in self.volumes:
+            self.flip_payload(volume, content, 100)
+        garbage = self.assert_mended(self.scrub())
+        self.assertEqual({finding["volume"] for finding in garbage}, {str(volume) for volume in self.volumes})
+        self.assert_clean()
+        # The same content put again is written anew, in full.
+        self.put("models/again-whole", content)
+        self.assertEqual(self.content("models/again-whole"), content)
+        self.assert_clean()
+
+    def test_buried_records_come_back_with_the_log_that_buried_them_and_go_again(self):
+        # As much as it takes for the segment to be closed, so that holes are made in it.
+        contents = self.put_gone(30)
+        self.do("gc", "run", "--wait", "--grace", "0", "--json")
+        names = [hashlib.sha256(content).digest() for content in contents]
+        volume = self.volumes[0]
+        harmed = 0
+        for path in sorted(volume.rglob("*.log")):
+            log = path.read_bytes()
+            # Tombstones stand one behind the other: 32 bytes of name, 8 of place.
+            for first in names:
+                place = log.find(first)
+                while place >= 0:
+                    if log[place + 40 : place + 72] in names:
+                        flip(path, place + 32)
+                        harmed += 1
+                    place = log.find(first, place + 1)
+        self.assertGreater(harmed, 0, "no tombstones were found")
+        garbage = self.assert_mended(self.scrub())
+        self.assertEqual(len(garbage), len(contents))
+        self.assertEqual({finding["volume"] for finding in garbage}, {str(volume)})
         self.assert_clean()
 
 

@@ -242,6 +242,67 @@ import Testing
         try await disk.store.close()
     }
 
+    // MARK: What nobody has any more
+
+    /// Chunks that are damaged on all volumes: of a part of an open upload, of a version, and of nothing.
+    private func damaged(_ disk: StoreOnDisk) async throws -> [String: Digest] {
+        let gone = try ObjectKey("gone")
+        let row = try await disk.objects.put(
+            PutRequest(bucket: disk.bucket, key: gone),
+            body: Pieces(content(21))
+        )
+        _ = try await disk.objects.delete(
+            VersionAddress(bucket: disk.bucket, key: gone, selector: .id(row.id))
+        )
+        let key = try ObjectKey("open")
+        let upload = try await disk.objects.createUpload(CreateUploadRequest(bucket: disk.bucket, key: key))
+        let address = UploadAddress(bucket: disk.bucket, key: key, id: upload.id)
+        _ = try await disk.objects.putPart(
+            PutPartRequest(upload: address, number: 1),
+            body: Pieces(content(22))
+        )
+        let labels = disk.store.replicator.volumes.slots.map(\.label)
+        let harmed = [content(1), content(21), content(22)]
+        try await disk.reopen {
+            for label in labels {
+                for bytes in harmed { try flip(Array(bytes[1000..<1100]), below: label) }
+            }
+        }
+        let names = harmed.map { SHA256Hasher.hash($0) }
+        return ["version": names[0], "nothing": names[1], "upload": names[2]]
+    }
+
+    private func outcomes(_ disk: StoreOnDisk) async throws -> [Digest: [Finding.Outcome]] {
+        let subjects = disk.store.replicator.volumes.slots.map { ScrubSubject.volume($0.id) }
+        try await disk.store.scrubs.start(subjects)
+        try await disk.store.scrubs.runToEnd()
+        return Dictionary(grouping: try await all(disk.store.findings)) { $0.finding.chunk ?? .zero }
+            .mapValues { $0.map(\.finding.outcome) }
+    }
+
+    @Test func onlyWhatNothingNeedsIsGarbage() async throws {
+        let disk = try await filled()
+        let chunks = try await damaged(disk)
+        let found = try await outcomes(disk)
+        #expect(found[chunks["version"] ?? .zero] == [.unrepairable, .unrepairable, .unrepairable])
+        #expect(found[chunks["upload"] ?? .zero] == [.unrepairable, .unrepairable, .unrepairable])
+        #expect(found[chunks["nothing"] ?? .zero] == [.mended, .mended, .mended])
+        let jobs = try await disk.store.scrubs.jobs()
+        #expect(jobs.reduce(0) { $0 + $1.unrepairableCount } == 6)
+        #expect(jobs.reduce(0) { $0 + $1.repairedCount } == 3)
+        try await disk.store.close()
+    }
+
+    @Test func whatMayBeNeededAfterAllIsNoGarbage() async throws {
+        let disk = try await filled()
+        try await disk.store.garbage.begin(didRebuildCatalog: true)
+        let chunks = try await damaged(disk)
+        let found = try await outcomes(disk)
+        #expect(disk.store.replicator.garbage.hold != nil)
+        #expect(found[chunks["nothing"] ?? .zero] == [.unrepairable, .unrepairable, .unrepairable])
+        try await disk.store.close()
+    }
+
     // MARK: Bounds of the ledger
 
     private func finding(_ number: UInt64, _ outcome: Finding.Outcome) -> Finding {

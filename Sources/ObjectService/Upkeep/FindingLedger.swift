@@ -138,6 +138,22 @@ package final class FindingLedger: Sendable {
         }
     }
 
+    /// Writes down that what could not be repaired was nobody's, and is gone.
+    package func noteMended(_ rows: [FindingRow]) async throws {
+        state.withLock { state in
+            for row in rows {
+                var row = state.dirty[row.id] ?? row
+                row.finding.outcome = .mended
+                row.finding.detail += row.finding.detail.isEmpty ? Self.garbage : "; " + Self.garbage
+                row.account = nil
+                state.dirty[row.id] = row
+            }
+        }
+        try await flush()
+    }
+
+    private static let garbage = "nothing needs it, so it was marked as garbage"
+
     // MARK: Documents
 
     /// Reads the rows that an earlier process has left open.

@@ -98,6 +98,13 @@ package struct ScrubJob: Hashable, Sendable {
         }
     }
 
+    /// So many of what could not be repaired turned out to be nobody's, and are gone.
+    mutating func noteMended(_ count: UInt64) {
+        let count = min(count, unrepairableCount)
+        unrepairableCount -= count
+        repairedCount += count
+    }
+
     // MARK: Document
 
     static let prefix = [UInt8]("scrub/".utf8)

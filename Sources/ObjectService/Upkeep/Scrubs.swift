@@ -414,7 +414,8 @@ package final class Scrubs: Sendable {
         }
         try await awaitRepairs(of: subject, atMost: 0)
         take(await replicator.settle(unsettled, of: id, within: Self.settleDeadline), subject)
-        try await nameUnrepairable(on: id, since: start.startedAt)
+        let lost = try await nameUnrepairable(on: id, since: start.startedAt)
+        try await buryUnneeded(lost, on: id, subject)
     }
 
     private func audit() async throws {
@@ -518,7 +519,10 @@ package final class Scrubs: Sendable {
     // MARK: Who needs what is lost
 
     /// Chunks that can't be repaired, as the names of the versions that need them.
-    private func nameUnrepairable(on volume: VolumeID, since moment: Timestamp?) async throws {
+    /// - Returns: the findings of which no version needs the chunk.
+    @discardableResult
+    private func nameUnrepairable(on volume: VolumeID, since moment: Timestamp?) async throws -> [FindingRow]
+    {
         try await ledger.flush()
         var query = FindingLedger.Query()
         query.volume = volume
@@ -526,10 +530,30 @@ package final class Scrubs: Sendable {
         query.limit = Limits.findingCountMax
         let lost = try await ledger.find(query).filter { row in
             row.finding.outcome == .unrepairable && row.names.isEmpty
-                && row.finding.foundAt >= moment ?? row.finding.foundAt
+                && row.lastSeenAt >= moment ?? row.lastSeenAt
         }
         let chunks = Set(lost.compactMap(\.finding.chunk))
-        guard !chunks.isEmpty else { return }
-        try await ledger.name(try await objects.versions(needing: chunks))
+        guard !chunks.isEmpty else { return [] }
+        let needs = try await objects.versions(needing: chunks)
+        try await ledger.name(needs)
+        return lost.filter { row in row.finding.chunk.map { needs.names[$0] == nil } ?? false }
+    }
+
+    /// What nothing needs and no volume has is no loss: it is buried where it was found.
+    private func buryUnneeded(_ rows: [FindingRow], on volume: VolumeID, _ subject: ScrubSubject) async throws
+    {
+        guard !rows.isEmpty else { return }
+        let buried: Set<Digest>
+        do {
+            buried = try await replicator.buryUnneeded(Set(rows.compactMap(\.finding.chunk)), on: volume)
+        } catch {
+            if error is CancellationError { throw error }
+            // As when a manifest is lost, too: nobody can tell what it lists. The findings stay what they are, and the next
+            // walk asks again.
+            return
+        }
+        guard !buried.isEmpty else { return }
+        try await ledger.noteMended(rows.filter { row in row.finding.chunk.map(buried.contains) ?? false })
+        state.withLock { $0.jobs[subject]?.noteMended(UInt64(buried.count)) }
     }
 }
