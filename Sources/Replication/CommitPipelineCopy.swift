@@ -12,10 +12,75 @@ struct BatchCopy: Sendable {
     /// The last sequence that the target has.
     var done: UInt64
     let through: UInt64
+
+    func advanced(over batches: some Collection<CommitBatch>) -> BatchCopy {
+        var next = self
+        for batch in batches { next.done = batch.position.sequence }
+        return next
+    }
+}
+
+/// Some batches of such a run, with the small payloads that the target lacks of them.
+private struct CopyStep: Sendable {
+    private(set) var batches: [CommitBatch] = []
+    /// Of each batch those that no batch before it brings.
+    private var digests: [[Digest]] = []
+    private(set) var wanted: Set<Digest> = []
+    private var records: [Digest: PayloadRecord] = [:]
+    private var byteCount: UInt64 = 0
+
+    /// Of the payloads together.
+    private static let byteCountMax: UInt64 = 4 << 20
+
+    /// - Returns: false when there is no room for it; there always is for the first one.
+    mutating func add(_ batch: CommitBatch, lacking chunks: [ChunkReference]) -> Bool {
+        var found: Set<Digest> = []
+        let new = chunks.filter { !wanted.contains($0.digest) && found.insert($0.digest).inserted }
+        let sum = new.reduce(byteCount) { $0 + UInt64($1.length) }
+        guard batches.isEmpty || sum <= Self.byteCountMax else { return false }
+        byteCount = sum
+        batches.append(batch)
+        digests.append(new.map(\.digest))
+        wanted.formUnion(found)
+        return true
+    }
+
+    mutating func take(_ record: PayloadRecord) { records[record.digest] = record }
+
+    func group(_ place: Int) -> ReplicaGroup {
+        ReplicaGroup(payloads: digests[place].compactMap { records[$0] }, batch: batches[place])
+    }
+}
+
+/// What became of the groups of a step, of which several are on their way at a time.
+private final class CopyStepEnd: Sendable {
+    typealias Failure = (place: Int, error: VolumeError)
+
+    private let state: Mutex<(left: Int, failure: Failure?)>
+
+    init(_ count: Int) { state = Mutex((count, nil)) }
+
+    /// - Returns: with the last one: the first that failed, or nothing.
+    func note(_ place: Int, _ result: Result<GroupOutcome, VolumeError>) -> (isEnd: Bool, failure: Failure?) {
+        state.withLock { state in
+            state.left -= 1
+            if case .failure(let error) = result, place < state.failure?.place ?? .max {
+                state.failure = (place, error)
+            }
+            return (state.left == 0, state.failure)
+        }
+    }
 }
 
 extension CommitPipeline {
-    /// Copies the next batch, with the small payloads that the target lacks: a batch that may be shown should not
+    /// Batches that are read, and written, at once: with a sync for each of them, a volume would never come after the others
+    /// while clients write.
+    private static let copyCountMax: UInt64 = 64
+    private static let copyByteCountMax = 1 << 20
+    /// Payloads that are read at once.
+    private static let copyPayloadCountMax = 64
+
+    /// Copies the next batches, with the small payloads that the target lacks: a batch that may be shown should not
     /// stand on one copy of its bytes.
     func copyNext(_ copy: BatchCopy) {
         guard copy.done < copy.through else {
@@ -26,61 +91,67 @@ extension CommitPipeline {
             finish(copy, isSourceUnreadable: true)
             return
         }
-        let answer = OnceAnswer<CommitBatch> { [self] result in
-            switch result {
-            case .failure:
-                finish(copy, isSourceUnreadable: true)
-            case .success(let batch):
-                gather(smallPayloads(of: batch, missingOn: copy.target), [], batch, copy)
+        let answer = OnceAnswer<[CommitBatch]> { [self] result in
+            guard case .success(let batches) = result, !batches.isEmpty else {
+                return finish(copy, isSourceUnreadable: true)
             }
+            var step = CopyStep()
+            for batch in batches
+            where !step.add(batch, lacking: smallPayloads(of: batch, missingOn: copy.target)) {
+                break
+            }
+            gather(Array(step.wanted).sorted(), step, copy)
         }
         expire(answer, source)
-        source.readBatch(sequence: copy.done + 1) { answer.give($0) }
+        let last = copy.done + min(copy.through - copy.done, Self.copyCountMax)
+        source.readBatches(copy.done + 1...last, byteCount: Self.copyByteCountMax) { answer.give($0) }
     }
 
-    private func smallPayloads(of batch: CommitBatch, missingOn target: Int) -> [Digest] {
+    private func smallPayloads(of batch: CommitBatch, missingOn target: Int) -> [ChunkReference] {
         guard let replica = volumes.usableReplica(target), volumes.acceptsPayloads(target),
             let entries = try? CatalogEntryCodec.decode(batch.body)
         else { return [] }
-        var digests: [Digest] = []
+        var found: [ChunkReference] = []
         for entry in entries {
             for payload in entry.mutations.flatMap(\.payloads) {
                 guard case .inline(let chunks) = payload.manifest else { continue }
-                for chunk in chunks where chunk.length <= Limits.logPayloadSizeMax {
-                    if replica.presence(of: chunk.digest) == .absent { digests.append(chunk.digest) }
+                found += chunks.filter {
+                    $0.length <= Limits.logPayloadSizeMax && replica.presence(of: $0.digest) == .absent
                 }
             }
         }
-        return digests
+        return found
     }
 
-    /// Reads the payloads one after the other from whichever volume has them, then appends all as one group.
-    private func gather(
-        _ digests: [Digest],
-        _ payloads: [PayloadRecord],
-        _ batch: CommitBatch,
-        _ copy: BatchCopy
-    ) {
-        guard let digest = digests.last else {
-            append(batch, payloads, copy)
-            return
-        }
+    /// Reads the payloads, many at a time, each from the first volume that has it; then appends all groups.
+    private func gather(_ digests: [Digest], _ step: CopyStep, _ copy: BatchCopy) {
+        guard let first = digests.first else { return append(step, copy) }
         let sources = [copy.source] + volumes.present.filter { $0 != copy.source && $0 != copy.target }
         let holder = sources.lazy.compactMap { self.volumes.usableReplica($0) }
-            .first { $0.presence(of: digest) != .absent }
-        guard let holder else {
-            gather(digests.dropLast(), payloads, batch, copy)
-            return
-        }
-        let answer = OnceAnswer<[UInt8]> { [self] result in
-            var gathered = payloads
-            if case .success(let bytes) = result, SHA256Hasher.hash(bytes) == digest {
-                gathered.append(PayloadRecord(digest: digest, bytes: bytes))
+            .first { $0.presence(of: first) != .absent }
+        guard let holder else { return gather(Array(digests.dropFirst()), step, copy) }
+        var here: [Digest] = []
+        var rest: [Digest] = []
+        for digest in digests {
+            if here.count < Self.copyPayloadCountMax, holder.presence(of: digest) != .absent {
+                here.append(digest)
+            } else {
+                rest.append(digest)
             }
-            gather(digests.dropLast(), gathered, batch, copy)
+        }
+        let (wanted, left) = (here, rest)
+        let answer = OnceAnswer<[[UInt8]?]> { [self] result in
+            var step = step
+            if case .success(let found) = result {
+                for (digest, bytes) in zip(wanted, found) {
+                    guard let bytes, SHA256Hasher.hash(bytes) == digest else { continue }
+                    step.take(PayloadRecord(digest: digest, bytes: bytes))
+                }
+            }
+            gather(left, step, copy)
         }
         expire(answer, holder)
-        holder.read(digest, range: nil) { answer.give($0) }
+        holder.readAll(wanted) { answer.give($0) }
     }
 
     /// A source that hangs is given up, so that its target does not hang with it.
@@ -90,21 +161,40 @@ extension CommitPipeline {
         }
     }
 
-    private func append(_ batch: CommitBatch, _ payloads: [PayloadRecord], _ copy: BatchCopy) {
+    /// Sends all groups on their way, in order; those that the volume has not begun with share a sync.
+    private func append(_ step: CopyStep, _ copy: BatchCopy) {
         guard let target = volumes.usableReplica(copy.target) else {
             failTarget(copy, nil, volumes.problem(at: copy.target) ?? "not usable")
             return
         }
-        target.appendGroup(ReplicaGroup(payloads: payloads, batch: batch)) { [self] result in
+        let end = CopyStepEnd(step.batches.count)
+        for place in step.batches.indices {
+            target.appendGroup(step.group(place)) { [self] result in
+                let (isEnd, failure) = end.note(place, result)
+                if isEnd { ended(step, failure, target, copy) }
+            }
+        }
+    }
+
+    private func ended(
+        _ step: CopyStep,
+        _ failure: CopyStepEnd.Failure?,
+        _ target: any Replica,
+        _ copy: BatchCopy
+    ) {
+        // What comes behind one that failed has failed as well: it is no successor of what the log has.
+        let next = copy.advanced(over: step.batches.prefix(failure?.place ?? step.batches.count))
+        guard let failure else { return copyNext(next) }
+        let group = step.group(failure.place)
+        guard failure.error.code == .full, let batch = group.batch, !group.payloads.isEmpty else {
+            return failTarget(next, target, failure.error.description)
+        }
+        target.appendGroup(ReplicaGroup(payloads: [], batch: batch)) { [self] result in
             switch result {
             case .success:
-                var next = copy
-                next.done = batch.position.sequence
-                copyNext(next)
-            case .failure(let error) where error.code == .full && !payloads.isEmpty:
-                append(batch, [], copy)
+                copyNext(next.advanced(over: [batch]))
             case .failure(let error):
-                failTarget(copy, target, error.description)
+                failTarget(next, target, error.description)
             }
         }
     }

@@ -222,6 +222,28 @@ extension CommitPipeline {
         )
     }
 
+    /// Batches of the recovered log, one after the other: the first of them, and as many more as one volume gives at once.
+    /// - Throws: as `batch`.
+    func batches(_ sequences: ClosedRange<UInt64>, byteCount: Int) async throws -> [CommitBatch] {
+        for id in withState({ $0.machine.volumes(holding: sequences.lowerBound) }) {
+            guard let index = volumes.index(of: id), let replica = volumes.usableReplica(index) else {
+                continue
+            }
+            let result: Result<[CommitBatch], VolumeError> = await withCheckedContinuation { continuation in
+                let once = OnceContinuation(continuation)
+                timers.schedule(after: Limits.readDeadline, whileWanted: { once.isWaiting }) {
+                    once.resume(
+                        returning: .failure(.noAnswer(from: replica.label, within: Limits.readDeadline))
+                    )
+                }
+                replica.readBatches(sequences, byteCount: byteCount) { once.resume(returning: $0) }
+            }
+            if case .success(let batches) = result, !batches.isEmpty { return batches }
+        }
+        // Which says why it can't be read.
+        return [try await batch(sequences.lowerBound)]
+    }
+
     private func replay(through committed: UInt64) async throws {
         var next = catalog.applied.position.sequence + 1
         var group: [AppliedBatch] = []

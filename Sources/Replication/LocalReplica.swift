@@ -254,6 +254,41 @@ package final class LocalReplica: Replica {
         }
     }
 
+    package func readAll(_ digests: [Digest], completion: @escaping ReplicaCompletion<[[UInt8]?]>) {
+        perform(on: reader(), cost: digests.count, completion) { volume throws(VolumeError) in
+            digests.map { digest in
+                guard let byteCount = try? volume.byteCount(of: digest) else { return nil }
+                return try? volume.read(digest, range: 0..<byteCount)
+            }
+        }
+    }
+
+    package func confirmPresence(
+        of digests: [Digest],
+        completion: @escaping ReplicaCompletion<[RecordPresence]>
+    ) {
+        perform(on: reader(), cost: digests.count, completion) { volume throws(VolumeError) in
+            digests.map { volume.presence(of: $0) }
+        }
+    }
+
+    package func readBatches(
+        _ sequences: ClosedRange<UInt64>,
+        byteCount: Int,
+        completion: @escaping ReplicaCompletion<[CommitBatch]>
+    ) {
+        perform(on: reader(), cost: sequences.count, completion) { volume throws(VolumeError) in
+            var batches = [try volume.readBatch(sequence: sequences.lowerBound)]
+            var left = byteCount - batches[0].body.count
+            for sequence in sequences.dropFirst() where left > 0 {
+                guard let batch = try? volume.readBatch(sequence: sequence) else { break }
+                left -= batch.body.count
+                batches.append(batch)
+            }
+            return batches
+        }
+    }
+
     package func readBatch(sequence: UInt64, completion: @escaping ReplicaCompletion<CommitBatch>) {
         perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
             try volume.readBatch(sequence: sequence)

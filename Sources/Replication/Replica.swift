@@ -60,15 +60,26 @@ package protocol Replica: AnyObject, Sendable {
     func verifyOnDisk(_ digest: Digest, byteCount: Int, completion: @escaping ReplicaCompletion<Void>)
     /// Replaces a damaged or missing copy durably; the damaged original is quarantined.
     func repair(_ payload: PayloadRecord, completion: @escaping ReplicaCompletion<Void>)
+    /// Whole payloads, in the order of their names; nil for one that can't be read. Of as many as may well be in memory.
+    func readAll(_ digests: [Digest], completion: @escaping ReplicaCompletion<[[UInt8]?]>)
     /// What the index says, without touching the disk; it may be wrong about digests that begin alike.
     func presence(of digest: Digest) -> RecordPresence
     /// Bytes of the records that hold it, with headers and padding, by the index.
     func recordBytes(of digest: Digest, length: UInt64) -> UInt64
     /// The same as `presence`, confirmed by the copy's header on the disk.
     func confirmPresence(of digest: Digest, completion: @escaping ReplicaCompletion<RecordPresence>)
+    /// The same of several, in their order; for as many as a thread may well look at in one go.
+    func confirmPresence(of digests: [Digest], completion: @escaping ReplicaCompletion<[RecordPresence]>)
 
     func logReport(completion: @escaping ReplicaCompletion<ReplicaLogReport>)
     func readBatch(sequence: UInt64, completion: @escaping ReplicaCompletion<CommitBatch>)
+    /// Batches one after the other, from the first on: those that can be read, until they have `byteCount` bytes together.
+    /// Fails only when the first can't be read.
+    func readBatches(
+        _ sequences: ClosedRange<UInt64>,
+        byteCount: Int,
+        completion: @escaping ReplicaCompletion<[CommitBatch]>
+    )
     /// Makes a record of promise and memberships durable.
     func writeLogRecord(_ record: VolumeLogRecord, completion: @escaping ReplicaCompletion<Void>)
     /// Drops the batches up to `base`, which is in the log.

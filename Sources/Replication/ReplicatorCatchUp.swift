@@ -137,25 +137,22 @@ extension Replicator {
                 // From where it gets the batches as they are made, their acknowledgements move the watermark.
                 guard next <= pipeline.committedSequence, !pipeline.isOnItsWay(next, to: index) else { break }
                 let moment = LossMoment.now
-                let batch = try await pipeline.batch(next)
-                for entry in try CatalogEntryCodec.decode(batch.body) {
-                    for mutation in entry.mutations where !mutation.payloads.isEmpty {
-                        let before = progress
-                        for payload in mutation.payloads {
-                            try await copyMissing(of: payload.manifest, to: index, replica, &progress)
-                        }
-                        // What nothing refers to any more may be gone from every volume.
-                        if progress.missing > before.missing, try await !isNeeded(mutation) {
-                            (progress.missing, progress.reasons) = (before.missing, before.reasons)
-                        }
-                    }
+                let batches = try await pipeline.batches(
+                    next...lastBatch(from: next, to: index),
+                    byteCount: Self.batchByteCountMax
+                )
+                let last = next + UInt64(batches.count) - 1
+                if try await !copyTogether(batches, to: index, replica, &progress) {
+                    try await copyOneByOne(batches, to: index, replica, &progress)
                 }
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
                 if progress.missing == 0 {
                     try await syncIfNeeded(replica, &progress)
-                    replica.advanceComplete(to: next, unlessLostSince: moment)
+                    for sequence in next...last {
+                        replica.advanceComplete(to: sequence, unlessLostSince: moment)
+                    }
                 }
-                next += 1
+                next = last + 1
             }
             try await syncIfNeeded(replica, &progress)
             if progress.missing > 0, !Task.isCancelled {
@@ -181,6 +178,91 @@ extension Replicator {
             return .incomplete(copied: progress.copied, missing: progress.missing, reasons: progress.reasons)
         }
         return .complete(copied: progress.copied)
+    }
+
+    /// Batches after which what was copied is made durable, and the watermark moves.
+    private static let batchCountMax: UInt64 = 64
+    private static let batchByteCountMax = 1 << 20
+
+    /// The end of the stretch of batches from `first` on that is looked at next: committed, and not on their way.
+    private func lastBatch(from first: UInt64, to index: Int) -> UInt64 {
+        let end = min(
+            first.addingReportingOverflow(Self.batchCountMax - 1).partialValue,
+            pipeline.committedSequence
+        )
+        var last = first
+        while last < end, !pipeline.isOnItsWay(last + 1, to: index) { last += 1 }
+        return last
+    }
+
+    /// Copies what a volume lacks of some batches, several chunks at a time.
+    /// - Returns: false when something could not be had, which may be needed or not.
+    private func copyTogether(
+        _ batches: [CommitBatch],
+        to index: Int,
+        _ replica: any Replica,
+        _ progress: inout CatchUpProgress
+    ) async throws -> Bool {
+        var copied = CatchUpProgress()
+        var readBack = ReadBack(isWanted: false)
+        var hasUnsynced = false
+        try await pass(index, replica, isAudit: false, &readBack, &copied) { visit in
+            var waiting: [Digest] = []
+            func look() async throws {
+                let found = try await call(replica) { $0.confirmPresence(of: waiting, completion: $1) }.get()
+                hasUnsynced = hasUnsynced || found.contains(.unsynced)
+                let absent = zip(waiting, found).filter { $0.1 == .absent }.map(\.0)
+                waiting = []
+                if !absent.isEmpty { try await visit(.chunks(absent), "") }
+            }
+            for batch in batches {
+                for entry in try CatalogEntryCodec.decode(batch.body) {
+                    for payload in entry.mutations.flatMap(\.payloads) {
+                        try await visitChunks(of: payload.manifest, "") { item, owner in
+                            guard case .chunks(let digests) = item else {
+                                return try await visit(item, owner)
+                            }
+                            for digest in digests where placementIndices(for: digest).contains(index) {
+                                waiting.append(digest)
+                                if waiting.count == Self.confirmCountMax { try await look() }
+                            }
+                        }
+                    }
+                }
+            }
+            if !waiting.isEmpty { try await look() }
+        }
+        if copied.copied > 0 { CoverageMark.reach(.caughtUp) }
+        progress.copied += copied.copied
+        progress.hasUnsynced = progress.hasUnsynced || copied.hasUnsynced || hasUnsynced
+        return copied.missing == 0
+    }
+
+    /// Copies that a volume is asked for at once: on a disk that turns, a second or so.
+    private static let confirmCountMax = 64
+
+    /// Copies what a volume lacks of some batches, and finds out of what can't be had whether anything needs it.
+    private func copyOneByOne(
+        _ batches: [CommitBatch],
+        to index: Int,
+        _ replica: any Replica,
+        _ progress: inout CatchUpProgress
+    ) async throws {
+        for batch in batches {
+            try Task.checkCancellation()
+            for entry in try CatalogEntryCodec.decode(batch.body) {
+                for mutation in entry.mutations where !mutation.payloads.isEmpty {
+                    let before = progress
+                    for payload in mutation.payloads {
+                        try await copyMissing(of: payload.manifest, to: index, replica, &progress)
+                    }
+                    // What nothing refers to any more may be gone from every volume.
+                    if progress.missing > before.missing, try await !isNeeded(mutation) {
+                        (progress.missing, progress.reasons) = (before.missing, before.reasons)
+                    }
+                }
+            }
+        }
     }
 
     /// Whether what a mutation once put is still there.

@@ -55,7 +55,9 @@ extension Replicator {
         while true {
             let before = progress.copied
             let moment = LossMoment.now
-            try await pass(index, replica, isAudit: isAudit, &readBack, &progress)
+            try await pass(index, replica, isAudit: isAudit, &readBack, &progress) { visit in
+                try await walkLive(visit)
+            }
             guard progress.missing == 0, !Task.isCancelled, volumes.usableReplica(index) != nil else {
                 return
             }
@@ -94,6 +96,15 @@ extension Replicator {
         fills.withLock { change(&$0[id, default: FillProgress()]) }
     }
 
+    /// Counts what was copied for a filling; what is copied to catch up is none.
+    private func tally(_ id: VolumeID, _ change: (inout FillProgress) -> Void) {
+        fills.withLock { fills in
+            guard var now = fills[id], now.phase == .copying || now.phase == .auditing else { return }
+            change(&now)
+            fills[id] = now
+        }
+    }
+
     /// How far the filling of each volume has come, or how the last one ended.
     package var fillProgress: [VolumeID: FillProgress] { fills.withLock { $0 } }
 
@@ -119,31 +130,33 @@ extension Replicator {
         var unsyncedByteCount: UInt64 = 0
     }
 
-    private func pass(
+    /// Copies what a volume lacks of what a walk comes by.
+    func pass(
         _ index: Int,
         _ replica: any Replica,
         isAudit: Bool,
         _ readBack: inout ReadBack,
-        _ progress: inout CatchUpProgress
+        _ progress: inout CatchUpProgress,
+        _ walk: ((LiveItem, _ owner: String) async throws -> Void) async throws -> Void
     ) async throws {
         var seen: Set<Digest> = []
         let id = replica.id
         try await withThrowingTaskGroup(of: MoveResult.self) { tasks in
             var copying = Copying()
-            try await walkLive { item, _ in
+            try await walk { item, _ in
                 switch item {
                 case .unreadable(let digest, let reason):
                     progress.miss("chunk \(digest): \(reason)")
-                    note(id) { $0.missing += 1 }
+                    tally(id) { $0.missing += 1 }
                 case .versions(let count):
-                    note(id) { $0.versions += UInt64(count) }
+                    tally(id) { $0.versions += UInt64(count) }
                 case .chunks(let digests):
                     if seen.count > Self.seenCountMax { seen = [] }
                     for digest in digests where seen.insert(digest).inserted {
                         guard placementIndices(for: digest).contains(index) else { continue }
-                        note(id) { $0.expected += 1 }
+                        tally(id) { $0.expected += 1 }
                         if isAudit, readBack.good.contains(digest), replica.presence(of: digest) == .synced {
-                            note(id) { $0.held += 1 }
+                            tally(id) { $0.held += 1 }
                             continue
                         }
                         while copying.inFlight >= Limits.movesInFlightMax, let result = try await tasks.next()
@@ -191,7 +204,7 @@ extension Replicator {
         case .readBack: break
         case .held(let isSynced):
             if !isSynced { progress.hasUnsynced = true }
-            note(id) { $0.held += 1 }
+            tally(id) { $0.held += 1 }
         case .copied(let digest, let byteCount):
             progress.hasUnsynced = true
             progress.copied += 1
@@ -210,7 +223,7 @@ extension Replicator {
             }
         case .missed(let reason):
             progress.miss(reason)
-            note(id) { $0.missing += 1 }
+            tally(id) { $0.missing += 1 }
         }
         // Where it is read back, that syncs.
         if copying.unsyncedByteCount >= Limits.moveSyncByteCount, !readBack.takesMore {
@@ -262,7 +275,7 @@ extension Replicator {
         }
     }
 
-    private func visitChunks(
+    func visitChunks(
         of manifest: ManifestReference,
         _ owner: String,
         _ visit: (LiveItem, String) async throws -> Void
@@ -307,7 +320,7 @@ extension Replicator {
     private static let groupByteCount = 1 << 20
 
     private func noteCopied(_ id: VolumeID, _ byteCount: Int) {
-        note(id) {
+        tally(id) {
             $0.copied += 1
             $0.copiedBytes += UInt64(byteCount)
         }
@@ -421,7 +434,7 @@ extension Replicator {
         case .failure(let error):
             noteBroken(index, error)
             progress.miss("\(payloads.count) small chunks: \(error)")
-            note(target.id) { $0.missing += UInt64(payloads.count) }
+            tally(target.id) { $0.missing += UInt64(payloads.count) }
         }
     }
 }
