@@ -10,7 +10,10 @@ extension BlobVolume {
     /// - Throws: `.full`, `.failed`, `.inputOutput`.
     package func replaceDamaged(_ payload: PayloadRecord) throws(VolumeError) {
         try checkUsable()
-        let (isStored, damaged) = try places(of: payload.digest)
+        // An unreadable header may be another digest's, of the same first eight bytes. That one's copy is as bad; what is
+        // dropped here is found missing there.
+        let found = try places(of: payload.digest)
+        let damaged = found.damaged + found.unreadable
         for location in damaged {
             // There is nothing to keep of a segment that is gone.
             guard let reader = try? segmentReader(location.segment) else { continue }
@@ -21,7 +24,7 @@ extension BlobVolume {
                 to: disk
             )
         }
-        if !isStored {
+        if !found.isStored {
             if payload.bytes.count <= Limits.logPayloadSizeMax {
                 try appendGroup(payloads: [payload], batch: nil)
                 try syncLog()
@@ -35,38 +38,42 @@ extension BlobVolume {
     }
 
     /// Marks the damaged records of a payload as dead, durably: of one that nothing refers to and of which no volume has
-    /// good bytes. Copies that verify are left alone. Nothing is kept of what goes: nobody misses it, and the place may be
-    /// a hole.
+    /// good bytes. Copies that verify are left alone, and those that the disk doesn't give: one may be good, and nothing is
+    /// written in its place here. Nothing is kept of what goes: nobody misses it, and the place may be a hole.
+    /// - Returns: whether every record of it that is left is good.
     /// - Throws: `.full`, `.failed`, `.inputOutput`.
-    package func buryDamaged(_ digest: Digest) throws(VolumeError) {
+    package func buryDamaged(_ digest: Digest) throws(VolumeError) -> Bool {
         try checkUsable()
-        let damaged = try places(of: digest).damaged
-        guard !damaged.isEmpty else { return }
+        let found = try places(of: digest)
+        guard !found.damaged.isEmpty else { return found.unreadable.isEmpty }
         // The header stays when space is given back, so that the length is known as a rule.
         let byteCount = (try? byteCount(of: digest)) ?? 0
-        try bury(damaged.map { .init(digest: digest, location: $0) }, byteCount: byteCount)
+        try bury(found.damaged.map { .init(digest: digest, location: $0) }, byteCount: byteCount)
+        return found.unreadable.isEmpty
     }
 
     /// Reads every record here that may be this payload's.
-    /// - Returns: whether one is good, and where those are that are not.
+    /// - Returns: whether one is good; where those are that are damaged, and those that the disk doesn't give.
     private func places(
         of digest: Digest
-    ) throws(VolumeError) -> (isStored: Bool, damaged: [RecordLocation]) {
+    ) throws(VolumeError) -> (isStored: Bool, damaged: [RecordLocation], unreadable: [RecordLocation]) {
         let fingerprint = LocationIndex.fingerprint(of: digest)
         var isStored = false
         var damaged: [RecordLocation] = []
+        var unreadable: [RecordLocation] = []
         for location in state.withLock({ $0.index.locations(of: fingerprint) }) {
             do throws(VolumeError) {
                 let (header, _) = try segmentReader(location.segment).strictRecord(at: location)
                 if header.digest == digest { isStored = true }
             } catch {
-                // An unreadable header may be another digest's, of the same first eight bytes. That one's copy is
-                // as bad; what is dropped here is found missing there.
-                guard error.code == .corrupt || error.code == .inputOutput else { throw error }
-                damaged.append(location)
+                switch error.code {
+                case .corrupt: damaged.append(location)
+                case .inputOutput: unreadable.append(location)
+                default: throw error
+                }
             }
         }
-        return (isStored, damaged)
+        return (isStored, damaged, unreadable)
     }
 
     /// Writes tombstones durably, then takes the places out of the index.

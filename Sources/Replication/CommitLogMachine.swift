@@ -339,11 +339,18 @@ package struct CommitLogMachine: Sendable {
 
     /// A volume that has everything up to `sequence`, for reading batches of the chain (replay of the
     /// catalog).
-    package func volumes(holding sequence: UInt64) -> [VolumeID] {
+    package func volumes(holding sequence: UInt64) -> [VolumeID] { holders(of: sequence).map(\.volume) }
+
+    /// Volumes that have a batch of the chain, and up to which one each is known to have them. Behind that its log may go on
+    /// with others, which are not cut yet.
+    package func holders(of sequence: UInt64) -> [(volume: VolumeID, durable: UInt64)] {
         guard case .serving = phase else { return [] }
-        return volumes.filter { $0.isUp && $0.base.sequence < sequence && ($0.durable ?? 0) >= sequence }.map(
-            \.id
-        )
+        return volumes.compactMap { volume in
+            guard volume.isUp, volume.base.sequence < sequence, let durable = volume.durable,
+                durable >= sequence
+            else { return nil }
+            return (volume.id, durable)
+        }
     }
 
     /// A change of members is under way: the member that leaves is still needed for a start. The change is

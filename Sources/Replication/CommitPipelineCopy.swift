@@ -52,6 +52,40 @@ private struct CopyStep: Sendable {
     }
 }
 
+/// Payloads that are looked for on one volume after the other.
+private struct GatheredPayloads: Sendable {
+    private var sources: ArraySlice<Int>
+    /// To be asked for where it is looked now.
+    private var waiting: ArraySlice<Digest>
+    /// Not there: to be asked for at the next one.
+    private var left: [Digest] = []
+
+    init(_ digests: [Digest], from sources: [Int]) {
+        self.sources = sources[...]
+        waiting = digests[...]
+    }
+
+    /// Where it is looked now; nil when nothing is left, or nowhere to look.
+    var source: Int? { waiting.isEmpty && left.isEmpty ? nil : sources.first }
+
+    mutating func take(_ countMax: Int, where isThere: (Digest) -> Bool) -> [Digest] {
+        var taken: [Digest] = []
+        while taken.count < countMax, let digest = waiting.popFirst() {
+            if isThere(digest) { taken.append(digest) } else { left.append(digest) }
+        }
+        return taken
+    }
+
+    mutating func leave(_ digest: Digest) { left.append(digest) }
+
+    /// To the next volume, with what is left.
+    mutating func goOn() {
+        sources = sources.dropFirst()
+        waiting = left[...] + waiting
+        left = []
+    }
+}
+
 /// What became of the groups of a step, of which several are on their way at a time.
 private final class CopyStepEnd: Sendable {
     typealias Failure = (place: Int, error: VolumeError)
@@ -77,12 +111,13 @@ extension CommitPipeline {
     /// while clients write.
     private static let copyCountMax: UInt64 = 64
     private static let copyByteCountMax = 1 << 20
-    /// Payloads that are read at once.
-    private static let copyPayloadCountMax = 64
+    /// Payloads that a volume is asked for at once: on a disk that turns, a fraction of a second.
+    private static let copyPayloadCountMax = 16
 
     /// Copies the next batches, with the small payloads that the target lacks: a batch that may be shown should not
     /// stand on one copy of its bytes.
     func copyNext(_ copy: BatchCopy) {
+        guard isOfNow(copy) else { return }
         guard copy.done < copy.through else {
             finish(copy, isSourceUnreadable: false)
             return
@@ -100,7 +135,7 @@ extension CommitPipeline {
             where !step.add(batch, lacking: smallPayloads(of: batch, missingOn: copy.target)) {
                 break
             }
-            gather(Array(step.wanted).sorted(), step, copy)
+            gather(GatheredPayloads(step.wanted.sorted(), from: sources(for: copy)), step, copy)
         }
         expire(answer, source)
         let last = copy.done + min(copy.through - copy.done, Self.copyCountMax)
@@ -123,35 +158,49 @@ extension CommitPipeline {
         return found
     }
 
-    /// Reads the payloads, many at a time, each from the first volume that has it; then appends all groups.
-    private func gather(_ digests: [Digest], _ step: CopyStep, _ copy: BatchCopy) {
-        guard let first = digests.first else { return append(step, copy) }
-        let sources = [copy.source] + volumes.present.filter { $0 != copy.source && $0 != copy.target }
-        let holder = sources.lazy.compactMap { self.volumes.usableReplica($0) }
-            .first { $0.presence(of: first) != .absent }
-        guard let holder else { return gather(Array(digests.dropFirst()), step, copy) }
-        var here: [Digest] = []
-        var rest: [Digest] = []
-        for digest in digests {
-            if here.count < Self.copyPayloadCountMax, holder.presence(of: digest) != .absent {
-                here.append(digest)
-            } else {
-                rest.append(digest)
+    /// Whether the target is still in the life in which the copy was begun: the log of its next one may have gone on, and what
+    /// was read for this one would cut it. When not, the copy ends here.
+    private func isOfNow(_ copy: BatchCopy) -> Bool {
+        let id = volumes.slots[copy.target].id
+        if withState({ $0.machine.isCurrent(id, copy.incarnation) }) { return true }
+        handle(endsAction: true) { _ in [] }
+        return false
+    }
+
+    private func sources(for copy: BatchCopy) -> [Int] {
+        [copy.source] + volumes.present.filter { $0 != copy.source && $0 != copy.target }
+    }
+
+    /// Reads the payloads, some at a time, each from the first volume that gives it; then appends all groups.
+    private func gather(_ payloads: GatheredPayloads, _ step: CopyStep, _ copy: BatchCopy) {
+        var payloads = payloads
+        while let index = payloads.source {
+            guard let holder = volumes.usableReplica(index) else {
+                payloads.goOn()
+                continue
             }
-        }
-        let (wanted, left) = (here, rest)
-        let answer = OnceAnswer<[[UInt8]?]> { [self] result in
-            var step = step
-            if case .success(let found) = result {
-                for (digest, bytes) in zip(wanted, found) {
-                    guard let bytes, SHA256Hasher.hash(bytes) == digest else { continue }
-                    step.take(PayloadRecord(digest: digest, bytes: bytes))
+            let wanted = payloads.take(Self.copyPayloadCountMax) { holder.presence(of: $0) != .absent }
+            guard !wanted.isEmpty else {
+                payloads.goOn()
+                continue
+            }
+            let taken = payloads
+            let answer = OnceAnswer<[[UInt8]?]> { [self] result in
+                var (payloads, step) = (taken, step)
+                let found = (try? result.get()) ?? []
+                for (place, digest) in wanted.enumerated() {
+                    if place < found.count, let bytes = found[place], SHA256Hasher.hash(bytes) == digest {
+                        step.take(PayloadRecord(digest: digest, bytes: bytes))
+                    } else {
+                        payloads.leave(digest)
+                    }
                 }
+                gather(payloads, step, copy)
             }
-            gather(left, step, copy)
+            expire(answer, holder)
+            return holder.readAll(wanted) { answer.give($0) }
         }
-        expire(answer, holder)
-        holder.readAll(wanted) { answer.give($0) }
+        append(step, copy)
     }
 
     /// A source that hangs is given up, so that its target does not hang with it.
@@ -163,6 +212,7 @@ extension CommitPipeline {
 
     /// Sends all groups on their way, in order; those that the volume has not begun with share a sync.
     private func append(_ step: CopyStep, _ copy: BatchCopy) {
+        guard isOfNow(copy) else { return }
         guard let target = volumes.usableReplica(copy.target) else {
             failTarget(copy, nil, volumes.problem(at: copy.target) ?? "not usable")
             return

@@ -225,10 +225,11 @@ extension CommitPipeline {
     /// Batches of the recovered log, one after the other: the first of them, and as many more as one volume gives at once.
     /// - Throws: as `batch`.
     func batches(_ sequences: ClosedRange<UInt64>, byteCount: Int) async throws -> [CommitBatch] {
-        for id in withState({ $0.machine.volumes(holding: sequences.lowerBound) }) {
+        for (id, durable) in withState({ $0.machine.holders(of: sequences.lowerBound) }) {
             guard let index = volumes.index(of: id), let replica = volumes.usableReplica(index) else {
                 continue
             }
+            let sequences = sequences.lowerBound...min(sequences.upperBound, durable)
             let result: Result<[CommitBatch], VolumeError> = await withCheckedContinuation { continuation in
                 let once = OnceContinuation(continuation)
                 timers.schedule(after: Limits.readDeadline, whileWanted: { once.isWaiting }) {

@@ -277,7 +277,7 @@ package final class LocalReplica: Replica {
         byteCount: Int,
         completion: @escaping ReplicaCompletion<[CommitBatch]>
     ) {
-        perform(on: reader(), cost: sequences.count, completion) { volume throws(VolumeError) in
+        perform(on: reader(), cost: 1, completion) { volume throws(VolumeError) in
             var batches = [try volume.readBatch(sequence: sequences.lowerBound)]
             var left = byteCount - batches[0].body.count
             for sequence in sequences.dropFirst() where left > 0 {

@@ -67,18 +67,29 @@ extension Replicator {
         return page
     }
 
-    /// Volumes that lack records which were committed when this was asked, and still do after a moment. One that is new and
-    /// being filled is no finding: `status` tells of it.
+    /// How long catching up may go on beside an audit, and without that anything comes of it.
+    private static let staleDeadlines: (whole: Duration, standstill: Duration) = (.seconds(60), .seconds(2))
+
+    /// Volumes that lack records which were committed when this was asked, and still do when catching them up stands still, or
+    /// takes long. One that is new and being filled is no finding: `status` tells of it.
     private func staleVolumes() async -> [Finding] {
         let newest = pipeline.withState { $0.machine.committedSequence }
-        let end = ContinuousClock.now + .seconds(2)
+        let start = ContinuousClock.now
+        var (reached, movedAt) = ([UInt64](), start)
         func behind() -> [Int] {
             laggingVolumes().filter { index in
                 guard !mustBeFilled(index), let replica = volumes.usableReplica(index) else { return false }
                 return replica.completeSequence < newest
             }
         }
-        while !behind().isEmpty, ContinuousClock.now < end {
+        while true {
+            let behind = behind()
+            let now = ContinuousClock.now
+            let places = behind.map(catchUpPlace)
+            if places != reached { (reached, movedAt) = (places, now) }
+            guard !behind.isEmpty, now - start < Self.staleDeadlines.whole,
+                now - movedAt < Self.staleDeadlines.standstill
+            else { break }
             do { try await clock.sleep(for: .milliseconds(20)) } catch { break }
         }
         return behind().map { index in
@@ -93,6 +104,13 @@ extension Replicator {
                 outcome: .failed("it is being caught up; 'holdfast status' shows when it is whole")
             )
         }
+    }
+
+    /// Moves as long as something comes of catching a volume up, or of comparing it with everything.
+    private func catchUpPlace(_ index: Int) -> UInt64 {
+        let fill = fillProgress[volumes.slots[index].id]
+        return (volumes.slots[index].replica?.completeSequence ?? 0) &+ (fill?.expected ?? 0)
+            &+ (fill?.versions ?? 0)
     }
 
     private func look(at chunk: Digest) -> (good: Int, hasProblem: Bool) {

@@ -142,8 +142,10 @@ extension Replicator {
                     byteCount: Self.batchByteCountMax
                 )
                 let last = next + UInt64(batches.count) - 1
-                if try await !copyTogether(batches, to: index, replica, &progress) {
-                    try await copyOneByOne(batches, to: index, replica, &progress)
+                switch try await copyTogether(batches, to: index, replica, &progress) {
+                case .all: break
+                case .some(let areLookedAt):
+                    try await copyOneByOne(batches, areLookedAt, to: index, replica, &progress)
                 }
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
                 if progress.missing == 0 {
@@ -195,24 +197,36 @@ extension Replicator {
         return last
     }
 
+    /// What became of the chunks of some batches.
+    private enum CopiedTogether {
+        /// All are there.
+        case all
+        /// Something could not be had, which may be needed or not. What the index has was looked at, or not.
+        case some(areLookedAt: Bool)
+    }
+
     /// Copies what a volume lacks of some batches, several chunks at a time.
-    /// - Returns: false when something could not be had, which may be needed or not.
     private func copyTogether(
         _ batches: [CommitBatch],
         to index: Int,
         _ replica: any Replica,
         _ progress: inout CatchUpProgress
-    ) async throws -> Bool {
+    ) async throws -> CopiedTogether {
         var copied = CatchUpProgress()
         var readBack = ReadBack(isWanted: false)
-        var hasUnsynced = false
+        var (hasUnsynced, areLookedAt) = (false, true)
         try await pass(index, replica, isAudit: false, &readBack, &copied) { visit in
             var waiting: [Digest] = []
             func look() async throws {
-                let found = try await call(replica) { $0.confirmPresence(of: waiting, completion: $1) }.get()
-                hasUnsynced = hasUnsynced || found.contains(.unsynced)
-                let absent = zip(waiting, found).filter { $0.1 == .absent }.map(\.0)
+                let wanted = waiting
                 waiting = []
+                let answer = await call(replica) { $0.confirmPresence(of: wanted, completion: $1) }
+                guard case .success(let found) = answer else {
+                    areLookedAt = false
+                    return
+                }
+                hasUnsynced = hasUnsynced || found.contains(.unsynced)
+                let absent = zip(wanted, found).filter { $0.1 == .absent }.map(\.0)
                 if !absent.isEmpty { try await visit(.chunks(absent), "") }
             }
             for batch in batches {
@@ -235,15 +249,17 @@ extension Replicator {
         if copied.copied > 0 { CoverageMark.reach(.caughtUp) }
         progress.copied += copied.copied
         progress.hasUnsynced = progress.hasUnsynced || copied.hasUnsynced || hasUnsynced
-        return copied.missing == 0
+        return copied.missing == 0 && areLookedAt ? .all : .some(areLookedAt: areLookedAt)
     }
 
-    /// Copies that a volume is asked for at once: on a disk that turns, a second or so.
-    private static let confirmCountMax = 64
+    /// Copies that a volume is asked for at once: on a disk that turns, a fraction of a second.
+    private static let confirmCountMax = 16
 
     /// Copies what a volume lacks of some batches, and finds out of what can't be had whether anything needs it.
+    /// - Parameter areLookedAt: whether it is known of what the index has that it is there.
     private func copyOneByOne(
         _ batches: [CommitBatch],
+        _ areLookedAt: Bool,
         to index: Int,
         _ replica: any Replica,
         _ progress: inout CatchUpProgress
@@ -252,15 +268,28 @@ extension Replicator {
             try Task.checkCancellation()
             for entry in try CatalogEntryCodec.decode(batch.body) {
                 for mutation in entry.mutations where !mutation.payloads.isEmpty {
+                    if areLookedAt, isListed(mutation, on: index, replica) { continue }
+                    // What nothing refers to any more may be gone from every volume.
+                    guard try await isNeeded(mutation) else { continue }
                     let before = progress
                     for payload in mutation.payloads {
                         try await copyMissing(of: payload.manifest, to: index, replica, &progress)
                     }
-                    // What nothing refers to any more may be gone from every volume.
                     if progress.missing > before.missing, try await !isNeeded(mutation) {
                         (progress.missing, progress.reasons) = (before.missing, before.reasons)
                     }
                 }
+            }
+        }
+    }
+
+    /// Whether a volume's index has all chunks of what a mutation put, as far as it tells without reading.
+    private func isListed(_ mutation: CatalogMutation, on index: Int, _ replica: any Replica) -> Bool {
+        mutation.payloads.allSatisfy { payload in
+            guard case .inline(let chunks) = payload.manifest else { return false }
+            return chunks.allSatisfy { chunk in
+                !placementIndices(for: chunk.digest).contains(index)
+                    || replica.presence(of: chunk.digest) != .absent
             }
         }
     }

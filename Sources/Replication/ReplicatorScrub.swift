@@ -175,12 +175,22 @@ extension Replicator {
         options.workShare = Self.backgroundShare
         let unneeded = try await unneeded(among: chunks, options)
         guard garbage.hold == nil else { return [] }
-        for chunk in unneeded {
+        var buried: Set<Digest> = []
+        for chunk in unneeded.sorted() {
             try Task.checkCancellation()
-            try await step(replica) { volume throws(VolumeError) in try volume.buryDamaged(chunk) }
+            do {
+                let isGone = try await step(replica) { volume throws(VolumeError) in
+                    try volume.buryDamaged(chunk)
+                }
+                guard isGone else { continue }
+            } catch is VolumeError {
+                // What was buried so far is gone, and told of.
+                break
+            }
             verified.remove(chunk, on: index)
+            buried.insert(chunk)
         }
-        return unneeded
+        return buried
     }
 
     /// Of the time, for walks over the catalog beside clients.

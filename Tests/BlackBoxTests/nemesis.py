@@ -40,6 +40,8 @@ from victim import Store, Violation
 HELD, VIOLATED, UNDECIDED = 0, 1, 3
 CYCLES_PER_ROUND = 8
 WHOLE_SECONDS = 60
+# While the store becomes whole, clients go on in so many rounds, and later for so many requests.
+LOADED_ROUNDS, REQUESTS_BEFORE_REST = 3, 1000
 # The store keeps 64 MiB of each volume for deletes and repairs: this is little more.
 ROOM_MEGABYTES = 80
 # Rounds whose objects stay in the store, with the first one.
@@ -64,6 +66,8 @@ class Campaign:
         # Judged rounds whose objects are in the store, oldest first; the first one stays to the end.
         self.kept = []
         self.kills = 0
+        # Set while clients are to let the store come after them.
+        self.rests = threading.Event()
         self.lock = threading.Lock()
         self.slowest_start = self.slowest_catch_up = 0.0
 
@@ -131,7 +135,7 @@ class Campaign:
             worker.start()
         try:
             for _ in range(cycles):
-                self.cycle(chance, harm, workers)
+                self.cycle(number, chance, harm, workers)
         finally:
             for worker in workers:
                 worker.stopping.set()
@@ -173,7 +177,7 @@ class Campaign:
         for place in record.registers():
             self.ledger.pop(place, None)
 
-    def cycle(self, chance, harm, workers):
+    def cycle(self, number, chance, harm, workers):
         told = []
         for _ in range(chance.choice((0, 1, 1, 1, 2))):
             self.wait_for_work(chance.randrange(5, 60), workers)
@@ -196,7 +200,7 @@ class Campaign:
         self.say(f"    {', '.join(filter(None, told))}")
         self.start()
         if becomes_whole:
-            self.wait_until_whole()
+            self.wait_until_whole(number)
             harm.take_another()
 
     def verify_small(self):
@@ -214,18 +218,25 @@ class Campaign:
             if volume["state"] not in ("healthy", "full", "behind", "catchingUp"):
                 raise Violation(f"on a full disk a volume is {volume['state']}: {status.stdout[-3000:]}")
 
-    def wait_until_whole(self):
+    def wait_until_whole(self, number):
         """A server that has all its volumes, undamaged, makes the store whole without being told to."""
         if self.is_small:
             return
-        begin = time.monotonic()
-        while True:
-            status = self.store.run("status", "--check", "--json", check=False)
-            if status.returncode == 0:
-                break
-            if time.monotonic() > begin + WHOLE_SECONDS:
-                raise Violation(f"the store is not whole after {WHOLE_SECONDS} s: {status.stdout}{self.store.log_text()}")
-            time.sleep(0.02)
+        begin, done = time.monotonic(), self.done
+        try:
+            while True:
+                status = self.store.run("status", "--check", "--json", check=False)
+                if status.returncode == 0:
+                    break
+                if time.monotonic() > begin + WHOLE_SECONDS:
+                    raise Violation(f"the store is not whole after {WHOLE_SECONDS} s: {status.stdout}{self.store.log_text()}")
+                # In the first rounds it must come after clients that go on; later they only made the store, and each look
+                # at all of it, larger.
+                if number > LOADED_ROUNDS and self.done > done + REQUESTS_BEFORE_REST:
+                    self.rests.set()
+                time.sleep(0.02)
+        finally:
+            self.rests.clear()
         self.slowest_catch_up = max(self.slowest_catch_up, time.monotonic() - begin)
 
     def settle(self):

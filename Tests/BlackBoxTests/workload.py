@@ -117,6 +117,9 @@ class Worker(threading.Thread):
         chosen, weights = zip(*actions)
         try:
             while not self.stopping.is_set():
+                if self.campaign.rests.is_set():
+                    self.stopping.wait(0.01)
+                    continue
                 action = self.chance.choices(chosen, weights)[0]
                 try:
                     action()

@@ -94,6 +94,32 @@ import Testing
         await engine.close()
     }
 
+    /// With a sync for each of them it would never come after clients that go on writing.
+    @Test func batchesThatAVolumeMissedShareSyncs() async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open([0, 1])
+        try await write(0..<300, engine)
+        let committed = engine.replicator.replicatorStatus().committed
+        #expect(committed >= 300)
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open()
+        let open = engine
+        #expect(await engine.eventually(within: .seconds(60)) { open.isWhole })
+        // 75 large chunks and 225 small ones, in 300 batches.
+        #expect(engine.disk(2).callCount(of: .sync) < 60)
+        #expect(try await engine.objects.verify(repair: false).findingCount == 0)
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open([0, 2], maintained: false)
+        try await check(0..<300, engine)
+        await engine.close()
+    }
+
     @Test func aVolumeThatAppearsWhileTheStoreClosesIsLetGo() async throws {
         let fixture = try EngineFixture()
         var engine = try await fixture.open()

@@ -553,7 +553,10 @@ package final class Scrubs: Sendable {
             return
         }
         guard !buried.isEmpty else { return }
-        try await ledger.noteMended(rows.filter { row in row.finding.chunk.map(buried.contains) ?? false })
-        state.withLock { $0.jobs[subject]?.noteMended(UInt64(buried.count)) }
+        let mended = rows.filter { row in row.finding.chunk.map(buried.contains) ?? false }
+        try await ledger.noteMended(mended)
+        // What others have found was not counted here.
+        let count = mended.count { $0.finding.foundBy == .scrub }
+        state.withLock { $0.jobs[subject]?.noteMended(UInt64(count)) }
     }
 }
