@@ -195,6 +195,8 @@ extension CommitPipeline {
                         payloads.leave(digest)
                     }
                 }
+                // One that refuses, or hangs, is asked for nothing more.
+                if case .failure = result { payloads.goOn() }
                 gather(payloads, step, copy)
             }
             expire(answer, holder)
@@ -239,6 +241,7 @@ extension CommitPipeline {
         guard failure.error.code == .full, let batch = group.batch, !group.payloads.isEmpty else {
             return failTarget(next, target, failure.error.description)
         }
+        guard isOfNow(next) else { return }
         target.appendGroup(ReplicaGroup(payloads: [], batch: batch)) { [self] result in
             switch result {
             case .success:

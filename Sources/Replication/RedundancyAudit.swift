@@ -53,7 +53,7 @@ extension Replicator {
             page.payloadCount += 1
             try await collect(payload, &chunks, &memory, &page)
         }
-        if cursor.phase == .done { page.findings += await staleVolumes() }
+        if cursor.phase == .done { page.findings += try await staleVolumes() }
         page.chunkCount = UInt64(chunks.count)
         var suspects: [Digest] = []
         for chunk in chunks {
@@ -72,7 +72,7 @@ extension Replicator {
 
     /// Volumes that lack records which were committed when this was asked, and still do when catching them up stands still, or
     /// takes long. One that is new and being filled is no finding: `status` tells of it.
-    private func staleVolumes() async -> [Finding] {
+    private func staleVolumes() async throws -> [Finding] {
         let newest = pipeline.withState { $0.machine.committedSequence }
         let start = ContinuousClock.now
         var (reached, movedAt) = ([UInt64](), start)
@@ -90,7 +90,7 @@ extension Replicator {
             guard !behind.isEmpty, now - start < Self.staleDeadlines.whole,
                 now - movedAt < Self.staleDeadlines.standstill
             else { break }
-            do { try await clock.sleep(for: .milliseconds(20)) } catch { break }
+            try await clock.sleep(for: .milliseconds(20))
         }
         return behind().map { index in
             let reached = volumes.slots[index].replica?.completeSequence ?? 0
@@ -110,7 +110,7 @@ extension Replicator {
     private func catchUpPlace(_ index: Int) -> UInt64 {
         let fill = fillProgress[volumes.slots[index].id]
         return (volumes.slots[index].replica?.completeSequence ?? 0) &+ (fill?.expected ?? 0)
-            &+ (fill?.versions ?? 0)
+            &+ (fill?.versions ?? 0) &+ moveCount(volumes.slots[index].id)
     }
 
     private func look(at chunk: Digest) -> (good: Int, hasProblem: Bool) {

@@ -144,8 +144,8 @@ extension Replicator {
                 let last = next + UInt64(batches.count) - 1
                 switch try await copyTogether(batches, to: index, replica, &progress) {
                 case .all: break
-                case .some(let areLookedAt):
-                    try await copyOneByOne(batches, areLookedAt, to: index, replica, &progress)
+                case .some(let absent):
+                    try await copyOneByOne(batches, absent, to: index, replica, &progress)
                 }
                 // A chunk that can't be had holds back the watermark, not the copies of what comes after it.
                 if progress.missing == 0 {
@@ -201,8 +201,8 @@ extension Replicator {
     private enum CopiedTogether {
         /// All are there.
         case all
-        /// Something could not be had, which may be needed or not. What the index has was looked at, or not.
-        case some(areLookedAt: Bool)
+        /// Something could not be had, which may be needed or not. All that was not there is named.
+        case some(absent: Set<Digest>)
     }
 
     /// Copies what a volume lacks of some batches, several chunks at a time.
@@ -214,19 +214,17 @@ extension Replicator {
     ) async throws -> CopiedTogether {
         var copied = CatchUpProgress()
         var readBack = ReadBack(isWanted: false)
-        var (hasUnsynced, areLookedAt) = (false, true)
+        var hasUnsynced = false
+        var missed: Set<Digest> = []
         try await pass(index, replica, isAudit: false, &readBack, &copied) { visit in
             var waiting: [Digest] = []
             func look() async throws {
                 let wanted = waiting
                 waiting = []
-                let answer = await call(replica) { $0.confirmPresence(of: wanted, completion: $1) }
-                guard case .success(let found) = answer else {
-                    areLookedAt = false
-                    return
-                }
+                let found = try await call(replica) { $0.confirmPresence(of: wanted, completion: $1) }.get()
                 hasUnsynced = hasUnsynced || found.contains(.unsynced)
                 let absent = zip(wanted, found).filter { $0.1 == .absent }.map(\.0)
+                missed.formUnion(absent)
                 if !absent.isEmpty { try await visit(.chunks(absent), "") }
             }
             for batch in batches {
@@ -249,17 +247,21 @@ extension Replicator {
         if copied.copied > 0 { CoverageMark.reach(.caughtUp) }
         progress.copied += copied.copied
         progress.hasUnsynced = progress.hasUnsynced || copied.hasUnsynced || hasUnsynced
-        return copied.missing == 0 && areLookedAt ? .all : .some(areLookedAt: areLookedAt)
+        return copied.missing == 0 ? .all : .some(absent: missed)
     }
 
     /// Copies that a volume is asked for at once: on a disk that turns, a fraction of a second.
     private static let confirmCountMax = 16
 
     /// Copies what a volume lacks of some batches, and finds out of what can't be had whether anything needs it.
-    /// - Parameter areLookedAt: whether it is known of what the index has that it is there.
+    ///
+    /// A row that is gone says nothing of its chunks: another may have taken them over, in a batch that counts as whole. So
+    /// a chunk is left out only when no volume has it, as it is with what was collected. Where one has it, it is missed; then
+    /// the walk over all that is alive tells whether it is needed.
+    /// - Parameter absent: what was not there when it was looked for a moment ago, whatever the index says.
     private func copyOneByOne(
         _ batches: [CommitBatch],
-        _ areLookedAt: Bool,
+        _ absent: Set<Digest>,
         to index: Int,
         _ replica: any Replica,
         _ progress: inout CatchUpProgress
@@ -268,30 +270,49 @@ extension Replicator {
             try Task.checkCancellation()
             for entry in try CatalogEntryCodec.decode(batch.body) {
                 for mutation in entry.mutations where !mutation.payloads.isEmpty {
-                    if areLookedAt, isListed(mutation, on: index, replica) { continue }
-                    // What nothing refers to any more may be gone from every volume.
-                    guard try await isNeeded(mutation) else { continue }
-                    let before = progress
+                    let lacking = lacking(mutation, absent, on: index, replica)
+                    if let lacking {
+                        if lacking.isEmpty { continue }
+                        if lacking.allSatisfy(isNowhere), try await !isNeeded(mutation) { continue }
+                    }
+                    var own = CatchUpProgress()
                     for payload in mutation.payloads {
-                        try await copyMissing(of: payload.manifest, to: index, replica, &progress)
+                        try await copyMissing(of: payload.manifest, to: index, replica, &own)
                     }
-                    if progress.missing > before.missing, try await !isNeeded(mutation) {
-                        (progress.missing, progress.reasons) = (before.missing, before.reasons)
+                    if own.missing > 0, own.missed.count == own.missing, own.missed.allSatisfy(isNowhere),
+                        try await !isNeeded(mutation)
+                    {
+                        own.missing = 0
                     }
+                    progress.add(own)
                 }
             }
         }
     }
 
-    /// Whether a volume's index has all chunks of what a mutation put, as far as it tells without reading.
-    private func isListed(_ mutation: CatalogMutation, on index: Int, _ replica: any Replica) -> Bool {
-        mutation.payloads.allSatisfy { payload in
-            guard case .inline(let chunks) = payload.manifest else { return false }
-            return chunks.allSatisfy { chunk in
-                !placementIndices(for: chunk.digest).contains(index)
-                    || replica.presence(of: chunk.digest) != .absent
+    /// Whether no volume that is usable has a chunk.
+    private func isNowhere(_ digest: Digest) -> Bool {
+        volumes.present.allSatisfy { volumes.usableReplica($0)?.presence(of: digest) ?? .absent == .absent }
+    }
+
+    /// Chunks of what a mutation put that a volume doesn't have, or not durably; nil for a tree, which would have to be read.
+    private func lacking(
+        _ mutation: CatalogMutation,
+        _ absent: Set<Digest>,
+        on index: Int,
+        _ replica: any Replica
+    ) -> [Digest]? {
+        var lacking: [Digest] = []
+        for payload in mutation.payloads {
+            guard case .inline(let chunks) = payload.manifest else { return nil }
+            for chunk in chunks
+            where placementIndices(for: chunk.digest).contains(index)
+                && (absent.contains(chunk.digest) || replica.presence(of: chunk.digest) != .synced)
+            {
+                lacking.append(chunk.digest)
             }
         }
+        return lacking
     }
 
     /// Whether what a mutation once put is still there.
@@ -314,10 +335,24 @@ extension Replicator {
         var missing = 0
         var reasons: [String] = []
         var hasUnsynced = false
+        /// Chunks among what is missing, as far as they are known by name.
+        private(set) var missed: [Digest] = []
 
-        mutating func miss(_ reason: String) {
+        private static let reasonCountMax = 5
+        private static let missedCountMax = 1024
+
+        mutating func miss(_ reason: String, _ chunk: Digest? = nil) {
             missing += 1
-            if reasons.count < 5 { reasons.append(reason) }
+            if reasons.count < Self.reasonCountMax { reasons.append(reason) }
+            if let chunk, missed.count < Self.missedCountMax { missed.append(chunk) }
+        }
+
+        /// Takes over what came of a part; its reasons only where something is missing.
+        mutating func add(_ part: CatchUpProgress) {
+            copied += part.copied
+            hasUnsynced = hasUnsynced || part.hasUnsynced
+            missing += part.missing
+            if part.missing > 0 { reasons += part.reasons.prefix(Self.reasonCountMax - reasons.count) }
         }
     }
 
@@ -354,7 +389,7 @@ extension Replicator {
             do {
                 node = try ManifestNode(decoding: try await readInBackground(digest, range: nil))
             } catch let error as StoreError where error.code == .dataUnavailable {
-                progress.miss("\(error)")
+                progress.miss("\(error)", digest)
                 continue
             }
             for entry in node.entries {
@@ -382,7 +417,7 @@ extension Replicator {
                 return
             case .success(.absent): break
             case .failure(let error):
-                progress.miss("chunk \(digest): \(error)")
+                progress.miss("chunk \(digest): \(error)", digest)
                 return
             }
         }
@@ -390,9 +425,9 @@ extension Replicator {
         case .repaired, .rescued, .mended:
             CoverageMark.reach(.caughtUp)
             progress.copied += 1
-        case .unrepairable: progress.miss("chunk \(digest): no volume has good bytes")
-        case .failed(let reason): progress.miss("chunk \(digest): \(reason)")
-        case .pending: progress.miss("chunk \(digest): pending")
+        case .unrepairable: progress.miss("chunk \(digest): no volume has good bytes", digest)
+        case .failed(let reason): progress.miss("chunk \(digest): \(reason)", digest)
+        case .pending: progress.miss("chunk \(digest): pending", digest)
         }
     }
 
