@@ -120,6 +120,50 @@ import Testing
         await engine.close()
     }
 
+    /// The row that put it is gone, and that which has it now came in a batch of which the volume lacks nothing else.
+    @Test func aChunkThatAnotherRowHasTakenOverIsNotLeftOut() async throws {
+        let fixture = try EngineFixture()
+        var engine = try await fixture.open()
+        try await engine.makeBucket()
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open([0, 1])
+        let bytes = randomBytes(200_000, seed: 7)
+        let row = try await engine.put("first", bytes)
+        await engine.close()
+        fixture.take(engine)
+        engine = try await fixture.open(maintained: false)
+        let open = engine
+        #expect(await engine.eventually { open.replicator.laggingVolumes() == [2] })
+        _ = try await engine.objects.copy(
+            CopyCommand(
+                source: try engine.address("first"),
+                bucket: try engine.bucket,
+                key: try ObjectKey("second")
+            )
+        )
+        _ = try await engine.delete("first", .id(row.id))
+        let rules = [0, 1].map { index in
+            engine.disk(index).add(
+                FaultRule(.inputOutputError, on: [.read], nameContains: ".bulk", hitCount: nil)
+            )
+        }
+        guard case .incomplete = await engine.replicator.catchUp(2) else {
+            Issue.record("It counts as whole without a copy of what nobody could read.")
+            return
+        }
+        #expect(engine.replicator.laggingVolumes() == [2])
+        for (index, rule) in rules.enumerated() { engine.disk(index).remove(rule: rule) }
+        guard case .complete(let copied) = await engine.replicator.catchUp(2) else {
+            Issue.record("not caught up")
+            return
+        }
+        #expect(copied == 1)
+        #expect(try await engine.get("second") == bytes)
+        #expect(try await engine.objects.verify(repair: false).findingCount == 0)
+        await engine.close()
+    }
+
     @Test func aVolumeThatAppearsWhileTheStoreClosesIsLetGo() async throws {
         let fixture = try EngineFixture()
         var engine = try await fixture.open()
