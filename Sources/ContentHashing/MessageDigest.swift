@@ -137,3 +137,11 @@ package struct SHA1Hasher: RunningDigest, ~Copyable, @unchecked Sendable {
 
     package func current() -> [UInt8] { DigestContext(copyOf: context).finish(byteCount: 20) { [UInt8]($0) } }
 }
+
+extension MD5Digest {
+    /// The ETag of an object that was put in parts: the MD5 of their MD5s, a hyphen, and how many they are.
+    /// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+    package static func etag(ofParts parts: [MD5Digest]) -> String {
+        parts.flatMap(\.bytes).withUnsafeBytes { MD5Hasher.hash($0) }.hex + "-\(parts.count)"
+    }
+}

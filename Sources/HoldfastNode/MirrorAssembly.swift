@@ -43,6 +43,10 @@ package struct MirroredStore: MirrorStore {
         return bytes
     }
 
+    package func parts(of version: VersionRow) async throws -> [ObjectPart]? {
+        try await ClientLoad.inBackground { try await objects.parts(of: version) }
+    }
+
     package func sha256(
         of version: VersionRow,
         isHurried: @escaping @Sendable () -> Bool,

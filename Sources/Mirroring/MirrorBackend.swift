@@ -199,10 +199,11 @@ package struct MirrorBody: Sendable {
         self.sha256 = sha256
     }
 
-    package init(hashing bytes: [UInt8]) {
+    /// - Parameter md5: where it is known.
+    package init(hashing bytes: [UInt8], md5: MD5Digest? = nil) {
         self.init(
             bytes,
-            md5: bytes.withUnsafeBytes { MD5Hasher.hash($0) },
+            md5: md5 ?? bytes.withUnsafeBytes { MD5Hasher.hash($0) },
             sha256: SHA256Hasher.hash(bytes)
         )
     }

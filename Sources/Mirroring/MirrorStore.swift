@@ -13,6 +13,8 @@ package protocol MirrorStore: Sendable {
     func generation(of space: DocumentSpace) -> UInt64
     /// A stretch of a version's content, decrypted and verified. At most as much as a part is asked for at a time.
     func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8]
+    /// The parts that a version came in; nil: it came whole.
+    func parts(of version: VersionRow) async throws -> [ObjectPart]?
     /// Of a version's whole content: as it is known, or read for it.
     /// - Parameters:
     ///   - isHurried: asked again and again whether somebody waits for it, so that the reading must not wait for clients.

@@ -12,8 +12,9 @@ extension MirrorTransfer {
             )
         }
         let partSize = settings.partSize(for: row.size)
-        return row.size <= partSize
-            ? try await uploadWhole(row, key) : try await uploadInParts(row, task, key, partSize)
+        guard row.size > partSize else { return try await uploadWhole(row, key) }
+        let cut = try await sourceCut(of: row) ?? MirrorCut(partSize: partSize)
+        return try await uploadInParts(row, task, key, cut)
     }
 
     private func uploadWhole(_ row: VersionRow, _ key: String) async throws -> MirrorReceipt {
@@ -67,11 +68,25 @@ extension MirrorTransfer {
 
     // MARK: In parts
 
-    private func uploadInParts(_ row: VersionRow, _ task: MirrorTask, _ key: String, _ partSize: UInt64)
+    /// The parts that the object came in, when it can go on in them.
+    private func sourceCut(of row: VersionRow) async throws -> MirrorCut? {
+        // What the parts of an encrypted object hash to says nothing of its plaintext that a backend may know.
+        guard row.attributes.encryption == nil else { return nil }
+        do {
+            return try await store.parts(of: row).flatMap { MirrorCut(source: $0, size: row.size) }
+        } catch let error as StoreError where error.code != .cancelled {
+            // The list of the parts is lost, not the bytes: they can be cut anew.
+            return nil
+        }
+    }
+
+    private func uploadInParts(_ row: VersionRow, _ task: MirrorTask, _ key: String, _ cut: MirrorCut)
         async throws
         -> MirrorReceipt
     {
-        let (upload, present) = try await openUpload(row, task, key, partSize)
+        let (upload, present) = try await openUpload(row, task, key, cut.partSize)
+        // An earlier attempt may have cut it otherwise.
+        let md5s = upload.partSize == cut.partSize ? cut.md5s : []
         let count = Int((row.size + upload.partSize - 1) / upload.partSize)
         var parts: [MirrorPart?] = Array(repeating: nil, count: count)
         try await withThrowingTaskGroup(of: MirrorPart.self) { group in
@@ -81,7 +96,8 @@ extension MirrorTransfer {
                 let number = next
                 next += 1
                 group.addTask {
-                    try await self.sendPart(number, of: row, upload, key, present[number])
+                    let known = md5s.isEmpty ? nil : md5s[number - 1]
+                    return try await self.sendPart(number, of: row, upload, key, known, present[number])
                 }
             }
             for _ in 0..<Self.partsInFlightMax { start() }
@@ -91,7 +107,10 @@ extension MirrorTransfer {
             }
         }
         try await pace.request()
-        let receipt = try await backend.complete(key, upload: upload.uploadID, parts.compactMap { $0 })
+        let sent = parts.compactMap { $0 }
+        let receipt = try await backend.complete(key, upload: upload.uploadID, sent)
+        // Each part's ETag was compared with what was sent; that of the whole says that the backend has put these together.
+        if settings.etagIsMD5, receipt.etag == Self.etag(of: sent) { return receipt }
         try await verifySize(receipt, row, key)
         return receipt
     }
@@ -101,14 +120,17 @@ extension MirrorTransfer {
         of row: VersionRow,
         _ upload: MirrorUpload,
         _ key: String,
+        _ md5: MD5Digest?,
         _ present: MirrorPart?
     ) async throws -> MirrorPart {
         let offset = UInt64(number - 1) * upload.partSize
         let range = try ByteRange(offset: offset, length: upload.partSize, of: row.size)
+        func isThere(_ md5: MD5Digest) -> Bool { present?.size == range.length && present?.etag == md5.hex }
+        if let present, let md5, isThere(md5) { return present }
         return try await memory.with(Int(range.length)) {
             let bytes = try await store.bytes(of: row, range)
-            let body = MirrorBody(hashing: bytes)
-            if let present, present.size == range.length, present.etag == body.md5.hex { return present }
+            let body = MirrorBody(hashing: bytes, md5: md5)
+            if let present, isThere(body.md5) { return present }
             try await pace.request()
             try await pace.bytes(bytes.count)
             let part = try await backend.putPart(key, upload: upload.uploadID, number: number, body)
@@ -120,6 +142,13 @@ extension MirrorTransfer {
             }
             return part
         }
+    }
+
+    /// What S3 makes of the ETags of parts.
+    /// - Returns: nil when one of them is no MD5.
+    private static func etag(of parts: [MirrorPart]) -> String? {
+        let md5s = parts.compactMap { MD5Digest(hex: $0.etag) }
+        return md5s.count == parts.count ? MD5Digest.etag(ofParts: md5s) : nil
     }
 
     /// The upload that an earlier attempt has begun, with the parts that are there; or a new one, noted before its first
@@ -159,55 +188,6 @@ extension MirrorTransfer {
                 try await pace.read(count, mayWait: mayWait)
             }
         }
-    }
-}
-
-/// An upload in parts that is under way in a backend: format version 1 (1), part size (8), version (16), its id there.
-struct MirrorUpload: Hashable, Sendable {
-    let uploadID: String
-    let partSize: UInt64
-    let version: VersionID
-
-    private static let format: UInt8 = 1
-
-    static func load(
-        _ id: MirrorID,
-        _ sequence: UInt64,
-        from store: any MirrorStore
-    ) async throws -> MirrorUpload? {
-        guard let row = try await store.document(.outbox, MirrorKey.upload(id, sequence)) else { return nil }
-        return try? MirrorUpload(row)
-    }
-
-    init(uploadID: String, partSize: UInt64, version: VersionID) {
-        self.uploadID = uploadID
-        self.partSize = partSize
-        self.version = version
-    }
-
-    private init(_ row: DocumentRow) throws(ByteReader.Failure) {
-        var reader = ByteReader(row.body)
-        let format = try reader.read(UInt8.self)
-        guard format == Self.format else { throw ByteReader.Failure("it has format \(format)") }
-        partSize = try reader.read(UInt64.self)
-        version = VersionID(sequence: try reader.read(UInt64.self), nonce: try reader.read(UInt64.self))
-        uploadID = try reader.readText()
-        try reader.finish()
-        guard partSize > 0 else { throw ByteReader.Failure("parts without bytes") }
-    }
-
-    func creation(_ id: MirrorID, _ sequence: UInt64) -> DocumentWrite {
-        var writer = ByteWriter(capacity: 128)
-        writer.write(Self.format)
-        writer.write(partSize)
-        writer.write(version.sequence)
-        writer.write(version.nonce)
-        writer.write(text: uploadID)
-        return DocumentWrite(space: .outbox, key: MirrorKey.upload(id, sequence), body: writer.bytes)
-    }
-
-    func removal(_ id: MirrorID, _ sequence: UInt64) -> DocumentWrite {
-        DocumentWrite(space: .outbox, key: MirrorKey.upload(id, sequence), body: nil)
     }
 }
 

@@ -66,7 +66,7 @@ extension ObjectStore {
         }
         let content = ObjectContent(
             size: size,
-            etag: Self.etag(of: parts.map(\.etag)),
+            etag: MD5Digest.etag(ofParts: parts.map(\.etag)),
             checksums: ObjectChecksums(
                 others: checksum.map { [NamedValue($0.checksum.algorithm.name, $0.text)] } ?? []
             ),
@@ -116,8 +116,8 @@ extension ObjectStore {
     /// The version that the upload became, if the request lists the same parts.
     private func earlierCompletion(_ request: CompleteRequest) async throws -> VersionRow? {
         let address = request.upload
-        let etags = request.parts.compactMap { Hex.decode($0.etag).flatMap { MD5Digest($0) } }
-        let etag = Self.etag(of: etags)
+        let etags = request.parts.compactMap { MD5Digest(hex: $0.etag) }
+        let etag = MD5Digest.etag(ofParts: etags)
         return try await readCatalog { reader in
             let bucket = try reader.existingBucket(address.bucket)
             let row = try reader.outcome(of: address.id.operation, bucket: bucket.id, key: address.key)
@@ -193,13 +193,6 @@ extension ObjectStore {
             )
         }
         return size
-    }
-
-    /// "The MD5 of the concatenated MD5s of the parts, a hyphen, and the number of parts."
-    /// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-    private static func etag(of parts: [MD5Digest]) -> String {
-        let digests = parts.flatMap(\.bytes)
-        return digests.withUnsafeBytes { MD5Hasher.hash($0) }.hex + "-\(parts.count)"
     }
 
     /// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
@@ -313,14 +306,6 @@ extension ObjectStore {
                 )
             }
         }
-    }
-}
-
-extension MD5Digest {
-    fileprivate init?(_ bytes: [UInt8]) {
-        guard bytes.count == Self.byteCount, let digest = bytes.withUnsafeBytes({ MD5Digest(bytes: $0) })
-        else { return nil }
-        self = digest
     }
 }
 

@@ -86,6 +86,13 @@ package struct MD5Digest: Hashable, Sendable, BitwiseCopyable, CustomStringConve
         low = UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
     }
 
+    /// Parses 32 hexadecimal digits of either case, or returns nil.
+    package init?(hex: some StringProtocol) {
+        guard let bytes = Hex.decode(hex), bytes.count == Self.byteCount else { return nil }
+        guard let digest = bytes.withUnsafeBytes({ Self(bytes: $0) }) else { return nil }
+        self = digest
+    }
+
     package var bytes: [UInt8] {
         [UInt8](unsafeUninitializedCapacity: Self.byteCount) { buffer, count in
             let raw = UnsafeMutableRawBufferPointer(buffer)

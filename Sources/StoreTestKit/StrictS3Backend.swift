@@ -40,6 +40,9 @@ package final class StrictS3Backend: MirrorBackend {
         }
     }
 
+    /// Of all parts but the last.
+    private static let partSizeMin = 5 << 20
+
     private struct Upload {
         let key: String
         let properties: MirrorProperties
@@ -62,6 +65,7 @@ package final class StrictS3Backend: MirrorBackend {
         var callCount = 0
         var putCount = 0
         var partCount = 0
+        var headCount = 0
         var running: [String: Int] = [:]
         var overlapped = false
     }
@@ -152,6 +156,7 @@ package final class StrictS3Backend: MirrorBackend {
     package var callCount: Int { state.withLock { $0.callCount } }
     package var putCount: Int { state.withLock { $0.putCount } }
     package var partCount: Int { state.withLock { $0.partCount } }
+    package var headCount: Int { state.withLock { $0.headCount } }
     package var uploadCount: Int { state.withLock { $0.uploads.count } }
     /// Whether two writes of one key were ever under way at the same time.
     package var hasOverlapped: Bool { state.withLock { $0.overlapped } }
@@ -241,6 +246,10 @@ package final class StrictS3Backend: MirrorBackend {
             return object
         }
         try end()
+        return receipt(object)
+    }
+
+    private func receipt(_ object: Object) -> MirrorReceipt {
         let isWrong = draw() < state.withLock { $0.chaos.wrongETags }
         return MirrorReceipt(
             etag: isWrong ? String(repeating: "0", count: 32) : object.etag,
@@ -287,18 +296,22 @@ package final class StrictS3Backend: MirrorBackend {
         try await begin(key, isWrite: true)
         let object = try state.withLock { state in
             guard let found = state.uploads[upload] else { throw MirrorFailure(.noUpload, "NoSuchUpload") }
-            var bytes: [UInt8] = []
-            for part in parts {
+            var (bytes, md5s) = ([UInt8](), [MD5Digest]())
+            for (index, part) in parts.enumerated() {
                 guard let stored = found.parts[part.number], Self.md5(stored).hex == part.etag else {
                     throw MirrorFailure(.rejected, "InvalidPart")
                 }
+                guard stored.count >= Self.partSizeMin || index == parts.count - 1 else {
+                    throw MirrorFailure(.rejected, "EntityTooSmall")
+                }
                 bytes += stored
+                md5s.append(Self.md5(stored))
             }
             let object = Object(
                 versionID: "v\(state.nextID)",
                 isMarker: false,
                 bytes: bytes,
-                etag: "\(Self.md5(bytes).hex)-\(parts.count)",
+                etag: MD5Digest.etag(ofParts: md5s),
                 properties: found.properties
             )
             state.nextID += 1
@@ -308,10 +321,7 @@ package final class StrictS3Backend: MirrorBackend {
         }
         // As a 200 with an error behind it looks: nobody knows.
         try end()
-        return MirrorReceipt(
-            etag: object.etag,
-            versionID: state.withLock { $0.keepsVersions } ? object.versionID : nil
-        )
+        return receipt(object)
     }
 
     package func abort(_ key: String, upload: String) async throws {
@@ -329,7 +339,10 @@ package final class StrictS3Backend: MirrorBackend {
 
     package func head(_ key: String, version: String?) async throws -> MirrorHead? {
         try await begin(key)
-        let keeps = state.withLock { $0.keepsVersions }
+        let keeps = state.withLock { state in
+            state.headCount += 1
+            return state.keepsVersions
+        }
         return find(key, version).map {
             MirrorHead(
                 size: UInt64($0.bytes.count),

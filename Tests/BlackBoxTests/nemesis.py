@@ -269,10 +269,24 @@ class Campaign:
         for allowed in ((0, 14), (0,)):
             done = self.store.run("scrub", "start", "--wait", "--json", check=False)
             if done.returncode not in allowed:
-                lost = self.store.run("scrub", "findings", "--closed", "--json", check=False).stdout
-                raise Violation(f"scrub: exit code {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-2000:]}{lost[-3000:]}")
+                raise Violation(
+                    f"scrub: exit code {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-2000:]}{self.last_findings()}"
+                )
             if done.returncode:
                 self.counts["scrubs that found something"] += 1
+
+    def last_findings(self):
+        """The newest ones, whatever became of them: they are listed oldest first, a page at a time."""
+        newest, after = collections.deque(maxlen=10), []
+        while True:
+            page = self.store.run("scrub", "findings", "--limit", "1000", *after, "--json", check=False)
+            if page.returncode != 0:
+                return page.stderr[-1000:]
+            page = json.loads(page.stdout)
+            newest.extend(page["findings"])
+            if not page.get("next"):
+                return json.dumps(list(newest), indent=1)
+            after = ["--after", page["next"]]
 
     def collect(self):
         """What was taken out is given back; `verify` and `fsck` behind it tell whether that is all that went."""

@@ -65,32 +65,13 @@ import Testing
         _ fixture: MirrorFixture
     ) async throws -> VersionRow {
         let objects = fixture.objects
-        var clientKey: EncryptionKey?
-        if case .clientKey(let key) = encryption { clientKey = key }
-        let upload = try await objects.createUpload(
-            CreateUploadRequest(
-                bucket: fixture.bucket,
-                key: try ObjectKey("a"),
-                metadata: ObjectMetadata(contentType: type),
-                encryption: encryption
-            )
-        )
-        let address = UploadAddress(bucket: fixture.bucket, key: try ObjectKey("a"), id: upload.id)
-        var listed: [ListedPart] = []
-        for (index, bytes) in parts.enumerated() {
-            let part = try await objects.putPart(
-                PutPartRequest(upload: address, number: index + 1, clientKey: clientKey),
-                body: BufferByteSource(bytes)
-            )
-            listed.append(ListedPart(number: index + 1, etag: part.etag.hex))
-        }
-        var request = CompleteRequest(upload: address, parts: listed)
+        var request = try await fixture.sendParts("a", parts, encryption: encryption, type: type)
         if waits { request.acknowledgement = try policy() }
         let row = try await objects.complete(request)
         // Until it is acknowledged it can be asked once more.
         #expect(try await objects.complete(request).id == row.id)
-        await objects.endRepeated(address, answeredWith: row)
-        await #expect(throws: StoreError.self) { try await objects.upload(address) }
+        await objects.endRepeated(request.upload, answeredWith: row)
+        await #expect(throws: StoreError.self) { try await objects.upload(request.upload) }
         return row
     }
 

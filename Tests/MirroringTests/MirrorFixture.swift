@@ -69,12 +69,13 @@ final class MirrorFixture {
         )
     }
 
-    func service() -> MirrorService {
+    /// - Parameter store: as the mirrors see it.
+    func service(_ store: (any MirrorStore)? = nil) -> MirrorService {
         MirrorService(
-            directory,
+            store.map { MirrorDirectory($0, clock: clock, random: SystemRandom()) } ?? directory,
             make: { [backend] _, _ in backend },
             isAlone: true,
-            load: store.replicator.clientLoad,
+            load: self.store.replicator.clientLoad,
             limits: limits,
             logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
         )
@@ -82,8 +83,8 @@ final class MirrorFixture {
 
     /// Works until nothing is left.
     @discardableResult
-    func drain() async throws -> MirrorStatus {
-        let service = service()
+    func drain(_ store: (any MirrorStore)? = nil) async throws -> MirrorStatus {
+        let service = service(store)
         try await service.runUntilIdle()
         return try await service.status(of: try await directory.mirror(mirror))
     }
@@ -94,6 +95,37 @@ final class MirrorFixture {
             PutRequest(bucket: bucket, key: try ObjectKey(key), tags: tags),
             body: BufferByteSource(bytes)
         )
+    }
+
+    /// Sends the parts of an upload.
+    /// - Returns: what completes it.
+    func sendParts(
+        _ key: String,
+        _ parts: [[UInt8]],
+        encryption: EncryptionChoice = .none,
+        type: String = "text/plain"
+    ) async throws -> CompleteRequest {
+        var clientKey: EncryptionKey?
+        if case .clientKey(let key) = encryption { clientKey = key }
+        let key = try ObjectKey(key)
+        let upload = try await objects.createUpload(
+            CreateUploadRequest(
+                bucket: bucket,
+                key: key,
+                metadata: ObjectMetadata(contentType: type),
+                encryption: encryption
+            )
+        )
+        let address = UploadAddress(bucket: bucket, key: key, id: upload.id)
+        var listed: [ListedPart] = []
+        for (index, bytes) in parts.enumerated() {
+            let part = try await objects.putPart(
+                PutPartRequest(upload: address, number: index + 1, clientKey: clientKey),
+                body: BufferByteSource(bytes)
+            )
+            listed.append(ListedPart(number: index + 1, etag: part.etag.hex))
+        }
+        return CompleteRequest(upload: address, parts: listed)
     }
 
     func address(_ key: String, _ selector: VersionSelector = .newest) throws -> VersionAddress {
@@ -135,6 +167,7 @@ extension ForwardingStore {
     func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
         try await store.bytes(of: version, range)
     }
+    func parts(of version: VersionRow) async throws -> [ObjectPart]? { try await store.parts(of: version) }
     func sha256(
         of version: VersionRow,
         isHurried: @escaping @Sendable () -> Bool,

@@ -195,6 +195,7 @@ final class SimulatedMirror: @unchecked Sendable {
         func bytes(of version: VersionRow, _ range: ByteRange) async throws -> [UInt8] {
             try await base.bytes(of: version, range)
         }
+        func parts(of version: VersionRow) async throws -> [ObjectPart]? { try await base.parts(of: version) }
         func sha256(
             of version: VersionRow,
             isHurried: @escaping @Sendable () -> Bool,

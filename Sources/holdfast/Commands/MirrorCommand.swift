@@ -135,7 +135,13 @@ struct MirrorAdd: StoreCommand {
     @Option(name: .long, help: ArgumentHelp("The key for aws:kms.", valueName: "id"))
     var encryptionKey = ""
 
-    @Option(name: .long, help: ArgumentHelp("Larger objects go in parts of so many MiB.", valueName: "mib"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Larger objects go in parts of so many MiB, or in those of 5 to 16 MiB that they came in.",
+            valueName: "mib"
+        )
+    )
     var partSize = 8
 
     @Option(name: .long, help: ArgumentHelp("Objects that are sent at the same time.", valueName: "count"))
