@@ -3,8 +3,8 @@ internal import StoreModel
 
 /// How an object that is too large for one request is cut into parts.
 struct MirrorCut: Hashable, Sendable {
-    /// Of parts that clients have sent: smaller ones many backends refuse, larger ones are too much to hold.
-    static let sourcePartSizes: ClosedRange<UInt64> = 5 << 20...16 << 20
+    /// More parts than this only where the settings make as many: some backends take no more.
+    static let sourcePartCountMax = 1000
 
     /// Of all parts but the last, which may be smaller.
     let partSize: UInt64
@@ -18,12 +18,15 @@ struct MirrorCut: Hashable, Sendable {
     }
 
     /// The parts that an object came in.
-    /// - Returns: nil when they are of several sizes, or too small or too large to be sent as they are.
-    init?(source parts: [ObjectPart], size: UInt64) {
-        guard let first = parts.first, let last = parts.last, Self.sourcePartSizes.contains(first.size),
+    /// - Returns: nil when they are of several sizes, or too small, too large or too many to be sent as they are.
+    init?(source parts: [ObjectPart], size: UInt64, _ settings: MirrorSettings) {
+        let ownPartSize = settings.partSize(for: size)
+        let ownCount = (size + ownPartSize - 1) / ownPartSize
+        guard let first = parts.first, let last = parts.last, settings.sourcePartSizes.contains(first.size),
+            parts.count <= Self.sourcePartCountMax || UInt64(parts.count) <= ownCount,
             parts.dropLast().allSatisfy({ $0.size == first.size }), (1...first.size).contains(last.size)
         else { return nil }
-        // No overflow: there are at most 65,535 of at most 16 MiB.
+        // No overflow: there are at most 65,535 of at most 64 MiB.
         guard UInt64(parts.count - 1) * first.size + last.size == size else { return nil }
         partSize = first.size
         md5s = parts.map(\.etag)

@@ -83,6 +83,7 @@ package struct MirrorCredentials: Hashable, Sendable, CustomStringConvertible, C
 /// How a backend is reached and used.
 package struct MirrorSettings: Hashable, Sendable {
     package static let partSizes = 5 << 20...64 << 20
+    package static let partSizeStandard = 8 << 20
     package static let concurrencies = 1...64
     private static let format: UInt8 = 1
 
@@ -97,7 +98,7 @@ package struct MirrorSettings: Hashable, Sendable {
     package var signsBodies = true
     /// Objects up to this size are put whole. What is larger goes in parts of this size, or larger ones where there
     /// would be too many.
-    package var partSize = 8 << 20
+    package var partSize = Self.partSizeStandard
     package var concurrency = 16
     /// 0: no limit.
     package var bytesPerSecond: UInt64 = 0
@@ -118,7 +119,14 @@ package struct MirrorSettings: Hashable, Sendable {
         "\(prefix)\(bucket)/\(key)"
     }
 
-    /// The parts of an object of this size.
+    /// Parts that an object came in and that it goes on in: smaller ones many backends refuse, larger ones are too much to
+    /// hold, or more than somebody has said that the backend is to get.
+    var sourcePartSizes: ClosedRange<UInt64> {
+        let most = partSize == Self.partSizeStandard ? 16 << 20 : max(partSize, Self.partSizes.lowerBound)
+        return UInt64(Self.partSizes.lowerBound)...UInt64(most)
+    }
+
+    /// The parts of an object of this size, but for one that goes in those that it came in (`MirrorCut`).
     package func partSize(for size: UInt64) -> UInt64 {
         let least = (size + UInt64(Limits.partCountMax) - 1) / UInt64(Limits.partCountMax)
         // In steps, so that it is the same again after a restart with another setting of the same order.

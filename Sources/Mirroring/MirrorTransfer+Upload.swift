@@ -73,7 +73,7 @@ extension MirrorTransfer {
         // What the parts of an encrypted object hash to says nothing of its plaintext that a backend may know.
         guard row.attributes.encryption == nil else { return nil }
         do {
-            return try await store.parts(of: row).flatMap { MirrorCut(source: $0, size: row.size) }
+            return try await store.parts(of: row).flatMap { MirrorCut(source: $0, size: row.size, settings) }
         } catch let error as StoreError where error.code != .cancelled {
             // The list of the parts is lost, not the bytes: they can be cut anew.
             return nil

@@ -56,7 +56,7 @@ import Testing
 
     @Test func anObjectGoesInThePartsThatItCameIn() async throws {
         let fixture = try await MirrorFixture()
-        try await fixture.add()
+        try await fixture.add(partSize: 8 << 20)
         let mebibyte = Self.mebibyte
         let (row, bytes) = try await Self.fill(fixture, [6 * mebibyte, 6 * mebibyte, mebibyte])
         #expect(try await fixture.drain().isUpToDate)
@@ -71,7 +71,7 @@ import Testing
 
     @Test func partsThatAreThereAreNotReadAgain() async throws {
         let fixture = try await MirrorFixture()
-        try await fixture.add()
+        try await fixture.add(partSize: 8 << 20)
         let mebibyte = Self.mebibyte
         let (row, bytes) = try await Self.fill(fixture, [6 * mebibyte, 6 * mebibyte, mebibyte])
         let (backend, clock) = (fixture.backend, SystemClock())
@@ -96,7 +96,7 @@ import Testing
     @Test(arguments: ["parts of several sizes", "encrypted", "the list is lost", "too large to hold"])
     func whatCannotGoAsItCameIsCutAnew(why: String) async throws {
         let fixture = try await MirrorFixture()
-        try await fixture.add()
+        try await fixture.add(partSize: 8 << 20)
         let mebibyte = Self.mebibyte
         let sizes =
             switch why {
@@ -117,17 +117,18 @@ import Testing
         let history = fixture.backend.history("models/large")
         #expect(history.map(\.bytes) == [bytes])
         #expect(history.first?.etag != row.etag)
-        #expect(store.offsets == stride(from: 0, to: bytes.count, by: 5 * mebibyte).map { UInt64($0) })
+        #expect(store.offsets == stride(from: 0, to: bytes.count, by: 8 * mebibyte).map { UInt64($0) })
         try await fixture.close()
     }
 
     @Test func onlyPartsOfOneSizeThatABackendTakesAreKept() throws {
+        var settings = MirrorSettings(endpoint: try MirrorEndpoint("https://s3.example.org"), bucket: "b")
         func cut(_ sizes: [Int], size: Int? = nil) throws -> MirrorCut? {
             let md5 = try #require(MD5Digest(hex: String(repeating: "5a", count: 16)))
             let parts = sizes.enumerated().map {
                 ObjectPart(number: UInt16($0 + 1), size: UInt64($1), etag: md5, checksum: nil)
             }
-            return MirrorCut(source: parts, size: UInt64(size ?? sizes.reduce(0, +)))
+            return MirrorCut(source: parts, size: UInt64(size ?? sizes.reduce(0, +)), settings)
         }
         let (least, most) = (5 << 20, 16 << 20)
         for good in [[least], [least, 1], [least, least], [most, most, 3]] {
@@ -142,5 +143,14 @@ import Testing
         }
         #expect(try cut([least, least], size: 2 * least + 1) == nil)
         #expect(try cut([least, least], size: least) == nil)
+        // What somebody has set is kept: no larger parts, and not many more.
+        let (few, many) = (Array(repeating: least, count: 1000), Array(repeating: least, count: 1001))
+        #expect(try cut(few) != nil)
+        #expect(try cut(many) == nil)
+        settings.partSize = 6 << 20
+        #expect(try cut([6 << 20, 1]) != nil)
+        #expect(try cut([7 << 20, 1]) == nil)
+        settings.partSize = least
+        #expect(try cut(many) != nil)
     }
 }
