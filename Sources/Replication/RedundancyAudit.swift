@@ -67,32 +67,21 @@ extension Replicator {
         return page
     }
 
-    /// How long catching up may go on beside an audit, and without that anything comes of it.
-    private static let staleDeadlines: (whole: Duration, standstill: Duration) = (.seconds(60), .seconds(2))
+    /// How long an audit waits for volumes to be caught up, and how it tries: so often in a row without that anything comes of
+    /// it, with such pauses.
+    private static let staleLimits: (whole: Duration, vainCount: Int, pause: Duration) = (
+        .seconds(60), 4, .milliseconds(500)
+    )
 
-    /// Volumes that lack records which were committed when this was asked, and still do when catching them up stands still, or
-    /// takes long. One that is new and being filled is no finding: `status` tells of it.
+    /// Volumes that lack records which were committed when this was asked, and still do when they were caught up for it. The
+    /// background work may be pausing after attempts that failed, for longer than an audit has time; what it pauses for may be
+    /// over. A volume that is new and being filled is no finding: `status` tells of it.
     private func staleVolumes() async throws -> [Finding] {
         let newest = pipeline.withState { $0.machine.committedSequence }
-        let start = ContinuousClock.now
-        var (reached, movedAt) = ([UInt64](), start)
-        func behind() -> [Int] {
-            laggingVolumes().filter { index in
-                guard !mustBeFilled(index), let replica = volumes.usableReplica(index) else { return false }
-                return replica.completeSequence < newest
-            }
-        }
-        while true {
-            let behind = behind()
-            let now = ContinuousClock.now
-            let places = behind.map(catchUpPlace)
-            if places != reached { (reached, movedAt) = (places, now) }
-            guard !behind.isEmpty, now - start < Self.staleDeadlines.whole,
-                now - movedAt < Self.staleDeadlines.standstill
-            else { break }
-            try await clock.sleep(for: .milliseconds(20))
-        }
-        return behind().map { index in
+        let stale = laggingVolumes().filter { isStale($0, newest) }
+        guard !stale.isEmpty else { return [] }
+        let reasons = try await catchUpForAudit(stale, newest)
+        return stale.filter { isStale($0, newest) }.map { index in
             let reached = volumes.slots[index].replica?.completeSequence ?? 0
             return Finding(
                 chunk: nil,
@@ -101,16 +90,53 @@ extension Replicator {
                 foundBy: .audit,
                 foundAt: clock.now(),
                 detail: "it has everything up to batch \(reached), the newest was \(newest)",
-                outcome: .failed("it is being caught up; 'holdfast status' shows when it is whole")
+                outcome: .failed(
+                    reasons[index] ?? "it is being caught up; 'holdfast status' shows when it is whole"
+                )
             )
         }
     }
 
-    /// Moves as long as something comes of catching a volume up, or of comparing it with everything.
-    private func catchUpPlace(_ index: Int) -> UInt64 {
-        let fill = fillProgress[volumes.slots[index].id]
-        return (volumes.slots[index].replica?.completeSequence ?? 0) &+ (fill?.expected ?? 0)
-            &+ (fill?.versions ?? 0) &+ moveCount(volumes.slots[index].id)
+    private func isStale(_ index: Int, _ newest: UInt64) -> Bool {
+        guard !mustBeFilled(index), let replica = volumes.usableReplica(index) else { return false }
+        return replica.completeSequence < newest && laggingVolumes().contains(index)
+    }
+
+    /// Catches volumes up, side by side, until none lacks anything, nothing comes of it, or the time is over.
+    /// - Returns: why nothing came of it, by volume.
+    private func catchUpForAudit(_ stale: [Int], _ newest: UInt64) async throws -> [Int: String] {
+        try await withThrowingTaskGroup(of: (index: Int, reason: String?)?.self) { group in
+            for index in stale {
+                group.addTask { (index, try await self.catchUpForAudit(index, newest)) }
+            }
+            group.addTask {
+                try await self.clock.sleep(for: Self.staleLimits.whole)
+                return nil
+            }
+            defer { group.cancelAll() }
+            var reasons: [Int: String] = [:]
+            for _ in stale {
+                guard let ended = try await group.next(), let ended else { break }
+                reasons[ended.index] = ended.reason
+            }
+            return reasons
+        }
+    }
+
+    private func catchUpForAudit(_ index: Int, _ newest: UInt64) async throws -> String? {
+        var vainCount = 0
+        var reached = volumes.slots[index].replica?.completeSequence
+        while isStale(index, newest) {
+            volumes.slots[index].replica?.recheckRoom()
+            if case .incomplete(let copied, _, let reasons) = await catchUp(index), isStale(index, newest) {
+                let now = volumes.slots[index].replica?.completeSequence
+                vainCount = copied > 0 || now != reached ? 0 : vainCount + 1
+                reached = now
+                if vainCount == Self.staleLimits.vainCount { return reasons.first }
+            }
+            try await clock.sleep(for: Self.staleLimits.pause)
+        }
+        return nil
     }
 
     private func look(at chunk: Digest) -> (good: Int, hasProblem: Bool) {

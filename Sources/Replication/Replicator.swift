@@ -50,7 +50,6 @@ package final class Replicator: Sendable {
     /// Volumes that are being caught up: by one task at a time.
     let catchingUp = Mutex<Set<Int>>([])
     let fills = Mutex<[VolumeID: FillProgress]>([:])
-    let moveCounts = Mutex<[VolumeID: UInt64]>([:])
     let health = VolumeHealthBoard()
     let pace: MovePace
     /// Counts what clients ask for: background work makes room for them.

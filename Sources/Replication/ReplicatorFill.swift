@@ -105,9 +105,6 @@ extension Replicator {
         }
     }
 
-    /// Chunks that were looked at or copied for a volume since the store was opened, whatever came of it.
-    func moveCount(_ id: VolumeID) -> UInt64 { moveCounts.withLock { $0[id] ?? 0 } }
-
     /// How far the filling of each volume has come, or how the last one ended.
     package var fillProgress: [VolumeID: FillProgress] { fills.withLock { $0 } }
 
@@ -203,7 +200,6 @@ extension Replicator {
         let id = replica.id
         if case .readBack(let good) = result { return readBack.end(good) }
         copying.inFlight -= 1
-        moveCounts.withLock { $0[id, default: 0] &+= 1 }
         switch result {
         case .readBack: break
         case .held(let isSynced):
