@@ -192,7 +192,7 @@ extension CommitPipeline {
             guard let index = volumes.index(of: id), let replica = volumes.usableReplica(index) else {
                 continue
             }
-            switch await read(replica, { $0.readBatch(sequence: sequence, completion: $1) }) {
+            switch await timers.call(replica, { $0.readBatch(sequence: sequence, completion: $1) }) {
             case .success(let batch): return batch
             case .failure(let error): errors.append((index, error))
             }
@@ -221,27 +221,13 @@ extension CommitPipeline {
                 continue
             }
             let sequences = sequences.lowerBound...min(sequences.upperBound, durable)
-            let result = await read(replica) {
+            let result = await timers.call(replica) {
                 $0.readBatches(sequences, byteCount: byteCount, completion: $1)
             }
             if case .success(let batches) = result, !batches.isEmpty { return batches }
         }
         // Which says why it can't be read.
         return [try await batch(sequences.lowerBound)]
-    }
-
-    /// One call of a volume, with the read deadline: one that hangs is given up.
-    private func read<Value: Sendable>(
-        _ replica: any Replica,
-        _ call: (any Replica, @escaping ReplicaCompletion<Value>) -> Void
-    ) async -> Result<Value, VolumeError> {
-        await withCheckedContinuation { continuation in
-            let once = OnceContinuation(continuation)
-            timers.schedule(after: Limits.readDeadline, whileWanted: { once.isWaiting }) {
-                once.resume(returning: .failure(.noAnswer(from: replica.label, within: Limits.readDeadline)))
-            }
-            call(replica) { once.resume(returning: $0) }
-        }
     }
 
     private func replay(through committed: UInt64) async throws {

@@ -78,7 +78,7 @@ extension Replicator {
             durable = 0
             for place in placementIndices(for: digest) where place != index {
                 guard let replica = volumes.usableReplica(place), replica.presence(of: digest) != .absent,
-                    case .success(.synced) = await call(
+                    case .success(.synced) = await timers.call(
                         replica,
                         { $0.confirmPresence(of: digest, completion: $1) }
                     )
@@ -91,7 +91,10 @@ extension Replicator {
         }
         for place in volumes.present where place != index {
             guard let replica = volumes.usableReplica(place), replica.presence(of: digest) != .absent,
-                case .success = await call(replica, { $0.verify(digest, strict: false, completion: $1) })
+                case .success = await timers.call(
+                    replica,
+                    { $0.verify(digest, strict: false, completion: $1) }
+                )
             else { continue }
             return CopyCount(isThin: true, isLost: false)
         }

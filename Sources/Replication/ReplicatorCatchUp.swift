@@ -221,7 +221,8 @@ extension Replicator {
             func look() async throws {
                 let wanted = waiting
                 waiting = []
-                let found = try await call(replica) { $0.confirmPresence(of: wanted, completion: $1) }.get()
+                let found = try await timers.call(replica) { $0.confirmPresence(of: wanted, completion: $1) }
+                    .get()
                 hasUnsynced = hasUnsynced || found.contains(.unsynced)
                 let absent = zip(wanted, found).filter { $0.1 == .absent }.map(\.0)
                 missed.formUnion(absent)
@@ -358,7 +359,7 @@ extension Replicator {
 
     func syncIfNeeded(_ replica: any Replica, _ progress: inout CatchUpProgress) async throws {
         guard progress.hasUnsynced else { return }
-        try await call(replica) { $0.syncBulk(completion: $1) }.get()
+        try await timers.call(replica) { $0.syncBulk(completion: $1) }.get()
         progress.hasUnsynced = false
     }
 
@@ -410,7 +411,7 @@ extension Replicator {
     ) async {
         guard placementIndices(for: digest).contains(index) else { return }
         if replica.presence(of: digest) != .absent {
-            switch await call(replica, { $0.confirmPresence(of: digest, completion: $1) }) {
+            switch await timers.call(replica, { $0.confirmPresence(of: digest, completion: $1) }) {
             case .success(.synced): return
             case .success(.unsynced):
                 progress.hasUnsynced = true

@@ -331,12 +331,15 @@ extension Replicator {
         -> MoveResult
     {
         if target.presence(of: digest) != .absent {
-            let found = await call(target) { $0.confirmPresence(of: digest, completion: $1) }
+            let found = await timers.call(target) { $0.confirmPresence(of: digest, completion: $1) }
             switch found {
             case .success(.absent): break
             case .success(let presence):
                 guard isAudit else { return .held(isSynced: presence == .synced) }
-                if case .success = await call(target, { $0.verify(digest, strict: false, completion: $1) }) {
+                if case .success = await timers.call(
+                    target,
+                    { $0.verify(digest, strict: false, completion: $1) }
+                ) {
                     return .held(isSynced: presence == .synced)
                 }
                 return await mend(digest, on: target)
@@ -379,7 +382,7 @@ extension Replicator {
         // Equally fast ones take turns, for some chunks each: what stands side by side is read so.
         for source in ordered(sources, ReadTurn(first: nextReadTurn() >> 6, isTrial: false)) {
             guard
-                case .success(let bytes) = await call(
+                case .success(let bytes) = await timers.call(
                     source,
                     { $0.read(digest, range: nil, completion: $1) }
                 ),
@@ -393,7 +396,7 @@ extension Replicator {
     private func append(_ payload: PayloadRecord, to index: Int, _ target: any Replica) async -> MoveResult {
         var refused: VolumeError?
         for _ in 0..<Self.queueAttemptCount {
-            switch await call(target, { $0.appendBulkIfAbsent(payload, completion: $1) }) {
+            switch await timers.call(target, { $0.appendBulkIfAbsent(payload, completion: $1) }) {
             case .success: return .copied(payload.digest, payload.bytes.count)
             case .failure(let error):
                 noteBroken(index, error)
@@ -423,7 +426,7 @@ extension Replicator {
         var records = ReplicaGroup(payloads: payloads, batch: nil)
         records.leavesOutPresent = true
         let request = records
-        let result = await call(target) { $0.appendGroup(request, completion: $1) }
+        let result = await timers.call(target) { $0.appendGroup(request, completion: $1) }
         switch result {
         case .success:
             progress.copied += payloads.count

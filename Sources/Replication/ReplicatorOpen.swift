@@ -83,7 +83,7 @@ extension Replicator {
         var reports: [(index: Int, report: ReplicaLogReport)] = []
         for index in volumes.present {
             guard let replica = volumes.usableReplica(index) else { continue }
-            switch await call(replica, { $0.logReport(completion: $1) }) {
+            switch await timers.call(replica, { $0.logReport(completion: $1) }) {
             case .success(let report): reports.append((index, report))
             case .failure(let error): _ = volumes.markFailed(index, error.description)
             }
@@ -95,7 +95,7 @@ extension Replicator {
     /// everything that was sent to it before: its log thread works in order.
     func readmit(_ index: Int) async {
         guard let replica = volumes.slots[index].replica, !pipeline.isStopped else { return }
-        guard case .success(let report) = await call(replica, { $0.logReport(completion: $1) }) else {
+        guard case .success(let report) = await timers.call(replica, { $0.logReport(completion: $1) }) else {
             return
         }
         let joining = volumeReport(report, of: index)

@@ -87,7 +87,7 @@ extension Replicator {
     {
         for replica in strayHolders(of: digest, but: placement) {
             guard !tried.contains(where: { $0.replica.id == replica.id }) else { continue }
-            if case .success(let bytes) = await call(
+            if case .success(let bytes) = await timers.call(
                 replica,
                 { $0.read(digest, range: range, completion: $1) }
             ) {
@@ -328,7 +328,7 @@ extension Replicator {
             guard let replica = volumes.usableReplica(source), replica.presence(of: digest) != .absent
             else { continue }
             let bytes: [UInt8]
-            switch await call(replica, { $0.read(digest, range: nil, completion: $1) }) {
+            switch await timers.call(replica, { $0.read(digest, range: nil, completion: $1) }) {
             case .success(let read): bytes = read
             case .failure(let error):
                 badSources.append((source, error))
@@ -344,7 +344,7 @@ extension Replicator {
             return await write(payload, to: index, target, from: volumes.slots[source].id)
         }
         // The copy itself may be good after all: what was found missing may have been written meanwhile.
-        if case .success = await call(target, { $0.verify(digest, strict: true, completion: $1) }) {
+        if case .success = await timers.call(target, { $0.verify(digest, strict: true, completion: $1) }) {
             return .repaired(from: volume, verifiedAt: clock.now())
         }
         let source = rescue.withLock { $0 }
@@ -371,11 +371,11 @@ extension Replicator {
         _ target: any Replica,
         from source: VolumeID
     ) async -> Finding.Outcome {
-        if case .failure(let error) = await call(target, { $0.repair(payload, completion: $1) }) {
+        if case .failure(let error) = await timers.call(target, { $0.repair(payload, completion: $1) }) {
             noteBroken(index, error)
             return .failed(error.description)
         }
-        if case .failure(let error) = await call(
+        if case .failure(let error) = await timers.call(
             target,
             { $0.verify(payload.digest, strict: true, completion: $1) }
         ) {
@@ -393,19 +393,5 @@ extension Replicator {
             volumes.problem(at: index) ?? "The volume is not usable.",
             path: volumes.slots[index].label
         )
-    }
-
-    /// One call of a replica, with the read deadline: a hung volume does not hold up its caller.
-    func call<Value: Sendable>(
-        _ replica: any Replica,
-        _ body: (any Replica, @escaping ReplicaCompletion<Value>) -> Void
-    ) async -> Result<Value, VolumeError> {
-        await withCheckedContinuation { continuation in
-            let once = OnceContinuation(continuation)
-            timers.schedule(after: Limits.readDeadline, whileWanted: { once.isWaiting }) {
-                once.resume(returning: .failure(.noAnswer(from: replica.label, within: Limits.readDeadline)))
-            }
-            body(replica) { once.resume(returning: $0) }
-        }
     }
 }

@@ -69,7 +69,7 @@ extension Replicator {
         on index: Int,
         _ replica: any Replica
     ) async -> [Digest] {
-        guard case .success = await call(replica, { $0.syncBulk(completion: $1) }) else { return [] }
+        guard case .success = await timers.call(replica, { $0.syncBulk(completion: $1) }) else { return [] }
         return await withTaskGroup(of: Digest?.self) { group in
             var good: [Digest] = []
             var rest = copies[...]
@@ -97,7 +97,7 @@ extension Replicator {
             return nil
         }
         guard
-            case .success = await call(
+            case .success = await timers.call(
                 replica,
                 { $0.verifyOnDisk(digest, byteCount: byteCount, completion: $1) }
             ),

@@ -64,7 +64,7 @@ extension Replicator {
             throw outOfUse(volume)
         }
         let step: ScrubStep
-        switch await call(replica, { $0.scrub(scrubber, byteCount: byteCount, completion: $1) }) {
+        switch await timers.call(replica, { $0.scrub(scrubber, byteCount: byteCount, completion: $1) }) {
         case .success(let done): step = done
         case .failure(let error):
             noteBroken(index, error)
@@ -209,7 +209,7 @@ extension Replicator {
             return "its log can't be rebuilt while other volumes are not whole"
         }
         for location in batches {
-            if case .failure(let error) = await call(
+            if case .failure(let error) = await timers.call(
                 replica,
                 { $0.noteLostBatch(at: location, completion: $1) }
             ) {

@@ -123,7 +123,7 @@ extension Replicator {
         case .blocks: strict = false
         case .strict: strict = true
         }
-        switch await call(replica, { $0.verify(digest, strict: strict, completion: $1) }) {
+        switch await timers.call(replica, { $0.verify(digest, strict: strict, completion: $1) }) {
         case .success:
             verified.insert(digest, on: index, at: clock.now())
             return .present

@@ -30,12 +30,12 @@ extension Replicator {
         guard !places.contains(index), Set(places).count >= quorum.replicaCount else { return nil }
         for place in places {
             guard let replica = volumes.usableReplica(place), !volumes.isTripped(place),
-                case .success(.synced) = await call(
+                case .success(.synced) = await timers.call(
                     replica,
                     { $0.confirmPresence(of: digest, completion: $1) }
                 )
             else { return nil }
-            if case .failure(let error) = await call(
+            if case .failure(let error) = await timers.call(
                 replica,
                 { $0.verify(digest, strict: true, completion: $1) }
             ) {

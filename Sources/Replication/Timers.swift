@@ -1,5 +1,7 @@
+internal import BlobVolume
 internal import CPosix
 internal import Glibc
+internal import StoreModel
 internal import Synchronization
 
 /// Deadlines and hedges: closures that run after a delay. A protocol so that tests decide when time passes.
@@ -20,6 +22,20 @@ extension Timers {
         guard delay > first else { return schedule(after: delay, action) }
         schedule(after: first) { [self] in
             if isWanted() { schedule(after: delay - first, action) }
+        }
+    }
+
+    /// One call of a replica, with the read deadline: one that hangs is given up, and does not hold up its caller.
+    func call<Value: Sendable>(
+        _ replica: any Replica,
+        _ body: (any Replica, @escaping ReplicaCompletion<Value>) -> Void
+    ) async -> Result<Value, VolumeError> {
+        await withCheckedContinuation { continuation in
+            let once = OnceContinuation(continuation)
+            schedule(after: Limits.readDeadline, whileWanted: { once.isWaiting }) {
+                once.resume(returning: .failure(.noAnswer(from: replica.label, within: Limits.readDeadline)))
+            }
+            body(replica) { once.resume(returning: $0) }
         }
     }
 }
