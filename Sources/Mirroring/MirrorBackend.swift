@@ -18,6 +18,8 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
         case denied
         case noBucket
         case full
+        /// It does not keep what a mirror needs.
+        case unsuited
         /// The upload in parts isn't there any more.
         case noUpload
         /// It will not take this object: another answer of the class 4xx.
@@ -51,14 +53,14 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
     /// |---|---|---|---|
     /// | `unreachable` | the backend | opens after 5 in a row | counts when other tasks succeed meanwhile |
     /// | `busy` | the backend | opens after 5 in a row; Retry-After | never |
-    /// | `untrusted`, `forbidden`, `noBucket`, `full` | the backend | opens at once, asks rarely | never |
+    /// | `untrusted`, `forbidden`, `noBucket`, `full`, `unsuited` | the backend | opens at once, asks rarely | never |
     /// | `denied` | unclear | opens when a probe is denied too, or 5 tasks are and none succeeds | counts when other tasks succeed meanwhile |
     /// | `fault`, `garbled` | unclear | opens when probes fail too, or 5 tasks do and none succeeds | counts when other tasks or a probe succeed meanwhile |
     /// | `mismatch`, `noUpload` | the task | – | counts |
     /// | `rejected` | the task | – | given up at once |
     package var scope: Scope {
         switch kind {
-        case .unreachable, .untrusted, .forbidden, .busy, .noBucket, .full: .backend
+        case .unreachable, .untrusted, .forbidden, .busy, .noBucket, .full, .unsuited: .backend
         case .denied, .fault, .garbled: .unclear
         case .noUpload, .rejected, .mismatch: .task
         }
@@ -67,7 +69,7 @@ package struct MirrorFailure: Error, Hashable, Sendable, CustomStringConvertible
     /// Whether only a person can change it: it is asked rarely, and shown.
     package var needsHelp: Bool {
         switch kind {
-        case .untrusted, .forbidden, .denied, .noBucket, .full: true
+        case .untrusted, .forbidden, .denied, .noBucket, .full, .unsuited: true
         default: false
         }
     }

@@ -57,6 +57,7 @@ struct MirrorLoop {
         let row: MirrorRow
         let route: MirrorRoute
         let backend: any MirrorBackend
+        let proof: MetadataProof
         let pace: MirrorPace
     }
 
@@ -231,6 +232,7 @@ struct MirrorLoop {
                 row: row,
                 route: route,
                 backend: backend,
+                proof: mustAsk ? MetadataProof() : setup?.proof ?? MetadataProof(),
                 pace: MirrorPace(
                     row.settings,
                     clock: worker.clock,
@@ -419,6 +421,7 @@ struct MirrorLoop {
             let transfer = MirrorTransfer(
                 store: worker.store,
                 backend: setup.backend,
+                proof: setup.proof,
                 id: worker.id,
                 settings: setup.row.settings,
                 route: setup.route,

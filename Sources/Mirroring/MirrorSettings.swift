@@ -96,8 +96,9 @@ package struct MirrorSettings: Hashable, Sendable {
     package var allowsLinkLocal = false
     package var allowsPrivate = false
     package var signsBodies = true
-    /// Objects up to this size are put whole. What is larger goes in parts of this size, or larger ones where there
-    /// would be too many.
+    /// Objects up to this size are put whole. What is larger goes in the parts that it came in where this allows them
+    /// (`sourcePartSizes`; the standard counts as not set), else in parts of this size, or larger ones where there would be too
+    /// many.
     package var partSize = Self.partSizeStandard
     package var concurrency = 16
     /// 0: no limit.

@@ -50,27 +50,37 @@ extension MirrorTransfer {
                     "It answered the ETag \(receipt.etag) for bytes with the MD5 \(md5.hex)."
                 )
             }
-            return
+            guard proof.isMissing else { return }
         }
-        try await verifySize(receipt, row, key)
+        try await verifyKept(receipt, row, key)
     }
 
     /// For ETags that say nothing about the bytes; each request had a checksum that the backend has compared.
-    private func verifySize(_ receipt: MirrorReceipt, _ row: VersionRow, _ key: String) async throws {
+    private func verifyKept(_ receipt: MirrorReceipt, _ row: VersionRow, _ key: String) async throws {
         try await pace.request()
         guard let head = try await backend.head(key, version: keepsVersions ? receipt.versionID : nil) else {
             throw MirrorFailure(.mismatch, "The object isn't there after its upload.")
         }
-        guard head.size == row.size, head.properties.holdfastVersion == row.id else {
+        guard head.size == row.size else {
             throw MirrorFailure(.mismatch, "It has \(head.size) bytes after an upload of \(row.size).")
         }
+        guard let kept = head.properties.holdfastVersion else {
+            throw MirrorFailure(
+                .unsuited,
+                "It did not keep the object's metadata (x-amz-meta-\(MirrorMetadata.version)): what it has would not be known again."
+            )
+        }
+        guard kept == row.id else {
+            throw MirrorFailure(.mismatch, "It has version \(kept) after an upload of \(row.id).")
+        }
+        proof.give()
     }
 
     // MARK: In parts
 
     /// The parts that the object came in, when it can go on in them.
     private func sourceCut(of row: VersionRow) async throws -> MirrorCut? {
-        // What the parts of an encrypted object hash to says nothing of its plaintext that a backend may know.
+        // The ETags of encrypted objects are to say nothing of their plaintext: what hashes to them is cut anew.
         guard row.attributes.encryption == nil else { return nil }
         do {
             return try await store.parts(of: row).flatMap { MirrorCut(source: $0, size: row.size, settings) }
@@ -110,8 +120,8 @@ extension MirrorTransfer {
         let sent = parts.compactMap { $0 }
         let receipt = try await backend.complete(key, upload: upload.uploadID, sent)
         // Each part's ETag was compared with what was sent; that of the whole says that the backend has put these together.
-        if settings.etagIsMD5, receipt.etag == Self.etag(of: sent) { return receipt }
-        try await verifySize(receipt, row, key)
+        if settings.etagIsMD5, receipt.etag == Self.etag(of: sent), !proof.isMissing { return receipt }
+        try await verifyKept(receipt, row, key)
         return receipt
     }
 

@@ -1,6 +1,7 @@
 internal import Catalog
 internal import ContentHashing
 internal import StoreModel
+internal import Synchronization
 
 /// Why a task can't be done, whatever is tried.
 package struct MirrorRefusal: Error, Hashable, Sendable {
@@ -15,11 +16,22 @@ struct MirrorOutcome: Sendable {
     var bytes: UInt64 = 0
 }
 
+/// Whether a backend was seen to keep what it is told of an object. An ETag says that it has the bytes; by their metadata
+/// mirrors, audits and a store that is made again from its mirror know whose they are.
+final class MetadataProof: Sendable {
+    private let isGiven = Atomic(false)
+
+    var isMissing: Bool { !isGiven.load(ordering: .relaxed) }
+
+    func give() { isGiven.store(true, ordering: .relaxed) }
+}
+
 /// Carries out one task of a mirror.
 ///
 /// 1. A task can be carried out any number of times, by any number of workers one after the other; the backend has the
 ///    version once. Whoever can't rule out an earlier attempt (`isDoubtful`) looks before sending.
-/// 2. Nothing counts as sent before the backend's answer was compared with what was sent.
+/// 2. Nothing counts as sent before the backend's answer was compared with what was sent; of the first objects that a worker
+///    sends, also what the backend has kept (`MetadataProof`).
 /// 3. Where the backend keeps versions, its history becomes that of the store: versions in order, delete markers,
 ///    removals by id. What would come behind a newer version is refused. Where it doesn't, it has the newest version, or
 ///    nothing.
@@ -29,6 +41,7 @@ struct MirrorTransfer: Sendable {
 
     let store: any MirrorStore
     let backend: any MirrorBackend
+    let proof: MetadataProof
     let id: MirrorID
     let settings: MirrorSettings
     let route: MirrorRoute

@@ -51,6 +51,7 @@ package final class StrictS3Backend: MirrorBackend {
 
     private struct State {
         var keepsVersions: Bool
+        var dropsMetadata = false
         var objects: [String: [Object]] = [:]
         var uploads: [String: Upload] = [:]
         var nextID = 1
@@ -93,6 +94,9 @@ package final class StrictS3Backend: MirrorBackend {
     package func poison(_ key: String, _ failure: MirrorFailure?) {
         state.withLock { $0.poisoned[key] = failure }
     }
+
+    /// Objects that are put from now on lose what is said of them.
+    package func dropMetadata(_ isOn: Bool = true) { state.withLock { $0.dropsMetadata = isOn } }
 
     /// Every call passes here first: it may take its time, and fail.
     package func set(gate: (@Sendable () async throws -> Void)?) { state.withLock { $0.gate = gate } }
@@ -207,6 +211,8 @@ package final class StrictS3Backend: MirrorBackend {
     }
 
     private static func store(_ key: String, _ object: Object, _ state: inout State) {
+        var object = object
+        if state.dropsMetadata { object.properties = MirrorProperties() }
         if state.keepsVersions {
             state.objects[key, default: []].append(object)
         } else {

@@ -50,6 +50,45 @@ import Testing
         try await fixture.close()
     }
 
+    @Test func aBackendThatDropsMetadataIsShownAndMakesNoDeadLetters() async throws {
+        let fixture = try await Self.fixture()
+        fixture.limits.giveUp = .seconds(120)
+        fixture.backend.dropMetadata()
+        for number in 0..<20 { try await fixture.put("k\(number)", [1]) }
+        var status = try await fixture.drain()
+        #expect(status.pendingCount == 20 && status.deadCount == 0 && status.worker.breaker != .closed)
+        #expect(
+            status.worker.lastFailure?.hasPrefix("unsuited: It did not keep the object's metadata") == true
+        )
+        fixture.backend.dropMetadata(false)
+        status = try await fixture.drain()
+        #expect(status.isUpToDate && fixture.backend.keys.count == 20)
+        for key in fixture.backend.keys {
+            #expect(fixture.backend.history(key).last?.properties.holdfastVersion != nil, "\(key)")
+        }
+        try await fixture.close()
+    }
+
+    @Test func whoWasSeenToKeepMetadataIsNotAskedAgain() async throws {
+        let fixture = try await Self.fixture()
+        let service = fixture.service()
+        let work = Task { await service.run() }
+        for number in 0..<20 {
+            try await fixture.put("k\(number)", [1])
+            // One after the other: nothing is on its way before the first was looked at.
+            let end = ContinuousClock.now + .seconds(60)
+            while fixture.backend.keys.count <= number, ContinuousClock.now < end {
+                try await Task.sleep(for: .milliseconds(2))
+            }
+        }
+        work.cancel()
+        await work.value
+        #expect(fixture.backend.keys.count == 20)
+        // One for the proof; others only where a worker could not know whether somebody had sent the object before.
+        #expect((1...4).contains(fixture.backend.headCount))
+        try await fixture.close()
+    }
+
     @Test(arguments: [MirrorFailure.Kind.garbled, .fault])
     func oneKeyAloneIsGivenUpAsSoonAsProbesTellThatTheBackendWorks(kind: MirrorFailure.Kind) async throws {
         let fixture = try await Self.fixture()
