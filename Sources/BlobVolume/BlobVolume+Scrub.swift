@@ -155,9 +155,10 @@ extension BlobVolume {
                 remedy: .compare
             )
         }
-        if target.isFrozen { noteFrozenHoles(target, &found) }
-        if found.contains(where: { $0.remedy == .compare }) { try forgetCompleteness() }
-        buryStrays(strays, in: target)
+        let holes = target.isFrozen ? untoldHoles(target, &found) : []
+        if !holes.isEmpty || found.contains(where: { $0.remedy == .compare }) { try forgetCompleteness() }
+        buryStrays(strays)
+        tell(of: holes)
         return target
     }
 
@@ -235,15 +236,23 @@ extension BlobVolume {
         return target
     }
 
-    /// What is lost in a segment that gets no footer, tombstones tell: whoever meets it again knows that it was dealt with.
-    /// Opening the volume needs no such word: it compares everything, and rebuilds the log, as long as there is such a hole.
-    private func noteFrozenHoles(_ target: ScrubTarget, _ found: inout [ScrubDamage]) {
+    /// What is lost in a segment that gets no footer and of which no tombstone tells that it was dealt with.
+    private func untoldHoles(_ target: ScrubTarget, _ found: inout [ScrubDamage])
+        -> [SegmentContents.Tombstone]
+    {
         let number = target.reader.number
+        var holes: [SegmentContents.Tombstone] = []
         for unit in target.holes.keys.sorted() {
             guard let end = target.holeEnd(at: unit) else { continue }
             let location = RecordLocation(segment: number, unit: unit)
+            let byteCount = end - location.offset
             let batch = neededBatch(in: number, location.offset..<end)
-            if batch == nil, state.withLock({ $0.spentHoles.contains(location) }) { continue }
+            let told = state.withLock { $0.spentHoles[location] }
+            if batch == nil, let told, told >= byteCount { continue }
+            holes.append(.init(hole: location, byteCount: byteCount))
+            // A record that was given up before its header rotted is no news; that nothing behind it is lost as well, the
+            // comparison shows.
+            if batch == nil, told == 0 { continue }
             found.append(
                 ScrubDamage(
                     kind: batch == nil ? .header : .batch,
@@ -253,16 +262,22 @@ extension BlobVolume {
                     remedy: batch == nil ? .compare : .rebuildLog
                 )
             )
+        }
+        return holes
+    }
+
+    /// Whoever meets them again, be it opening the volume, knows that they were dealt with: only after it is durable that
+    /// nothing is known to be here until everything was compared.
+    private func tell(of holes: [SegmentContents.Tombstone]) {
+        for hole in holes {
             do throws(VolumeError) {
-                try bury([.init(digest: .zero, location: location)], byteCount: 0)
-                noteSpent(location)
+                try bury([hole], byteCount: 0)
+                state.withLock { $0.spentHoles[hole.location] = hole.holeByteCount }
             } catch {
                 // The next walk meets it again.
             }
         }
     }
-
-    private func noteSpent(_ hole: RecordLocation) { state.withLock { _ = $0.spentHoles.insert(hole) } }
 
     private func fileSize(_ reader: SegmentReader) throws(VolumeError) -> UInt64 {
         do throws(DiskError) {
@@ -372,15 +387,11 @@ extension BlobVolume {
         return strays
     }
 
-    private func buryStrays(
-        _ strays: [(fingerprint: UInt64, location: RecordLocation)],
-        in target: ScrubTarget
-    ) {
+    private func buryStrays(_ strays: [(fingerprint: UInt64, location: RecordLocation)]) {
         for (fingerprint, location) in strays {
             do throws(VolumeError) {
                 let name = Digest(words: (fingerprint, 0, 0, 0))
                 try bury([.init(digest: name, location: location)], byteCount: 0)
-                if target.isFrozen { noteSpent(location) }
             } catch {
                 // It stays in the index, and the next walk meets it again.
             }

@@ -61,8 +61,9 @@ package final class BlobVolume: Sendable {
         /// See `VolumeMemory.attestedTail`.
         var attestedTail: LogPosition?
         var payloadByteCount: UInt64 = 0
-        /// Stretches of segments without a footer that are no record and were dealt with: tombstones name them.
-        var spentHoles: Set<RecordLocation> = []
+        /// Stretches of segments without a footer that are no record and were dealt with, as tombstones tell: how long they
+        /// were then, or 0 where that is not told.
+        var spentHoles: [RecordLocation: UInt64] = [:]
         var failure: VolumeError?
         var isClosed = false
 

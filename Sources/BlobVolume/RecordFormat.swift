@@ -54,8 +54,9 @@ internal import StoreModel
 //
 // Payloads by type: payload: the bytes. commitBatch: the batch (CommitBatch.swift), section. mark: section.
 // tombstone: digest (32), segment (4), offset / 64 (4): the record there is dead. tombstones: the same, 1 to 8,192 times
-// (written since volume format 2; a program that does not know it refuses the record by its type). A digest of zeros stands
-// for bytes that are no record, in a segment that gets no footer: they were dealt with. logReset and logTrim:
+// (written since volume format 2; a program that does not know it refuses the record by its type). A digest whose first 24
+// bytes are zeros stands for bytes that are no record, in a segment that gets no footer: they were dealt with. Its last 8
+// bytes, big-endian, say how many they are; older programs wrote 0 there, which says nothing. logReset and logTrim:
 // epoch (8), sequence (8), hash (32), section. footer: SegmentFooter.swift.
 //
 // Space of dead records is given back in sealed segments only, after their tombstones are durable: whole pages of the

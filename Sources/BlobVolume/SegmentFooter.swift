@@ -166,6 +166,18 @@ struct SegmentContents: Sendable, Equatable {
 }
 
 extension SegmentContents.Tombstone {
+    /// Of bytes that are no record, in a segment that gets no footer: so many from there on were dealt with.
+    init(hole location: RecordLocation, byteCount: UInt64) {
+        digest = Digest(words: (0, 0, 0, byteCount))
+        self.location = location
+    }
+
+    /// How many bytes from its place on are told to be no record; 0 when that is not said, nil when it is a record's.
+    var holeByteCount: UInt64? {
+        let words = digest.words
+        return words.0 == 0 && words.1 == 0 && words.2 == 0 ? words.3 : nil
+    }
+
     init?(_ bytes: UnsafeRawBufferPointer) {
         guard bytes.count >= RecordFormat.tombstoneByteCount, let digest = Digest(bytes: bytes) else {
             return nil

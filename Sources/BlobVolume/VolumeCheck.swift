@@ -61,6 +61,8 @@ private struct CheckRun {
     private var syncedBulk: RecordLocation
     /// Places that a repair has marked as dead; what is wrong there is dealt with.
     private var dead: Set<RecordLocation> = []
+    /// How long what is no record was when it was dealt with, where that is told.
+    private var spentHoles: [RecordLocation: UInt64] = [:]
 
     init(disk: any Disk, deep: Bool, loaded: IdentityFile.Loaded) {
         self.disk = disk
@@ -177,7 +179,11 @@ private struct CheckRun {
             contents = scan.footer ?? SegmentSettlement(scan, reader: reader).contents
         }
         note(contents.section)
-        for tombstone in contents.tombstones { dead.insert(tombstone.location) }
+        for tombstone in contents.tombstones {
+            dead.insert(tombstone.location)
+            guard let byteCount = tombstone.holeByteCount, byteCount > 0 else { continue }
+            spentHoles[tombstone.location] = max(spentHoles[tombstone.location] ?? 0, byteCount)
+        }
     }
 
     private mutating func note(_ section: VolumeSection) {
@@ -203,7 +209,10 @@ private struct CheckRun {
                 $0.kind == .hole && $0.unit == reader.location(damage.start).unit
             }
             // Of a dead record it doesn't matter what is left.
-            let isDead = dead.contains(reader.location(damage.start))
+            let location = reader.location(damage.start)
+            let isDead =
+                dead.contains(location)
+                && spentHoles[location].map { $0 >= damage.end - damage.start } ?? true
             let severity: VolumeCheckReport.Problem.Severity = known == true || isDead ? .note : .damage
             add(severity, damage.reason, reader.location(damage.start), damage.digest)
         }

@@ -159,8 +159,12 @@ struct VolumeOpening: ~Copyable {
             rememberFailure(error)
             throw error
         }
+        let spent = spentHoles
+        // What was told of before is no news, unless more is lost there now.
+        report.damage.removeAll { $0.byteCount > 0 && spent[$0.location, default: 0] >= $0.byteCount }
         quarantineDamage()
         var state = indexed(chain)
+        state.spentHoles = spent
         let writer = makeWriter()
         state.identity = writer.identityFile.identity
         for segment in found {
@@ -566,10 +570,8 @@ struct VolumeOpening: ~Copyable {
             }
             state.segments[segment.number] = total
         }
-        let holes = frozenHoles
         for segment in found {
             for tombstone in segment.contents.tombstones {
-                if holes.contains(tombstone.location) { state.spentHoles.insert(tombstone.location) }
                 let fingerprint = LocationIndex.fingerprint(of: tombstone.digest)
                 let number = tombstone.location.segment
                 guard state.index.remove(fingerprint, tombstone.location), let place = places[number],
@@ -600,8 +602,9 @@ struct VolumeOpening: ~Copyable {
 
     private static let sequenceMax: UInt64 = 1 << 62
 
-    /// What is no record in segments that were left after a failed fsync: they get no footer that tells of it.
-    private var frozenHoles: Set<RecordLocation> {
+    /// What is no record in segments that were left after a failed fsync and was dealt with: they get no footer that tells
+    /// of it, so tombstones do. That of a record whose header is lost since does not say how long it was.
+    private var spentHoles: [RecordLocation: UInt64] {
         let frozen = Set(identityFile.memory.frozen.map(\.number))
         var holes: Set<RecordLocation> = []
         for segment in found where frozen.contains(segment.number) {
@@ -609,7 +612,14 @@ struct VolumeOpening: ~Copyable {
                 holes.insert(RecordLocation(segment: segment.number, unit: event.unit))
             }
         }
-        return holes
+        var spent: [RecordLocation: UInt64] = [:]
+        guard !holes.isEmpty else { return spent }
+        for segment in found {
+            for tombstone in segment.contents.tombstones where holes.contains(tombstone.location) {
+                spent[tombstone.location] = max(spent[tombstone.location] ?? 0, tombstone.holeByteCount ?? 0)
+            }
+        }
+        return spent
     }
 
     private func makeWriter() -> BlobVolume.Writer {

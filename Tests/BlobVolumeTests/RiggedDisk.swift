@@ -15,6 +15,8 @@ final class RiggedDisk: Disk {
         var cachedByteCountMax = Int.max
         /// Whether what is read past the page cache has a flipped bit.
         var isDirectDamaged = false
+        /// Called in front of every call that can be made to fail.
+        var observer: (@Sendable (_ call: String, _ name: String) -> Void)?
     }
 
     struct Read: Sendable {
@@ -42,6 +44,7 @@ final class RiggedDisk: Disk {
     func heal() { rigging.withLock { $0.failures = [] } }
 
     func check(_ call: String, _ name: String) throws(DiskError) {
+        rigging.withLock { $0.observer }?(call, name)
         let error = rigging.withLock { rigging -> DiskError? in
             if call == "write" { rigging.written.insert(name) }
             return rigging.failures.first { $0.call == call && name.hasSuffix($0.suffix) }?.error

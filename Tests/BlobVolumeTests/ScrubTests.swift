@@ -3,6 +3,7 @@ import ContentHashing
 import Foundation
 import StoreModel
 import StoreTestKit
+import Synchronization
 import Testing
 
 @Suite struct ScrubTests {
@@ -206,6 +207,12 @@ import Testing
         #expect(rest.isEmpty, "\(place): \(rest)")
         // Whether a batch was among what stood at the end and is lost, a volume can't tell by itself.
         try rebuildLog(volume)
+        volume.setComplete(through: volume.logTail.sequence)
+        try volume.close()
+        // What was dealt with is no reason to compare everything again.
+        volume = try fixture.open()
+        #expect(volume.openReport.damage.isEmpty, "\(place): \(volume.openReport.damage)")
+        #expect(volume.completeSequence == volume.logTail.sequence, place)
         try volume.close()
         let check = try fixture.check()
         #expect(check.damage.isEmpty, "\(place): \(check.damage)")
@@ -308,6 +315,73 @@ import Testing
             }
         }
         #expect(count > 12)
+    }
+
+    /// The first record of a type in a segment that was left after a failed fsync, and the record behind it.
+    private func neighbours(_ fixture: VolumeFixture, _ suffix: String) throws -> (
+        name: String, first: Int, second: Int
+    ) {
+        let name = try #require(
+            try fixture.segments().first { try $0.hasSuffix(suffix) && places(of: 7, fixture, $0).isEmpty }
+        )
+        let all = try [UInt8](1...3).flatMap { try places(of: $0, fixture, name) }.sorted()
+        return (name, try #require(all.first), try #require(all.dropFirst().first))
+    }
+
+    /// What was dealt with is no news to whoever opens the volume, unless more is lost there since.
+    @Test(arguments: [".log", ".bulk"]) func aHoleThatGrowsIsNews(_ suffix: String) throws {
+        let fixture = try VolumeFixture()
+        let records = try frozen(fixture)
+        let (name, first, second) = try neighbours(fixture, suffix)
+        try fixture.flip("segments/" + name, at: UInt64(first + 40))
+        #expect(!(try mend(fixture, records, "the first")).isEmpty)
+        try fixture.flip("segments/" + name, at: UInt64(second + 40))
+        #expect(!(try fixture.check()).damage.isEmpty)
+        let volume = try fixture.open()
+        #expect(!volume.openReport.damage.isEmpty)
+        #expect(volume.completeSequence == 0)
+        try volume.close()
+        #expect(!(try mend(fixture, records, "the one behind it")).isEmpty)
+    }
+
+    /// Killed at any moment of a walk that tells of a hole: either opening the volume finds the hole, or it knows that everything
+    /// has to be compared.
+    @Test(arguments: [".log", ".bulk"]) func aHoleIsToldOfAfterTheVolumeClaimsNothing(_ suffix: String) throws
+    {
+        let fixture = try VolumeFixture()
+        let records = try frozen(fixture)
+        let (name, first, _) = try neighbours(fixture, suffix)
+        let disk = RiggedDisk(try fixture.directory.disk())
+        var volume = try BlobVolume.open(disk, options: fixture.options)
+        volume.setComplete(through: volume.logTail.sequence)
+        try volume.commit([payload(980, count: 300)])
+        try volume.close()
+        volume = try BlobVolume.open(disk, options: fixture.options)
+        #expect(volume.completeSequence > 0)
+        try volume.commit([payload(981, count: 300)])
+        try fixture.flip("segments/" + name, at: UInt64(first + 40))
+        let moments = Mutex<[Result<[String: [UInt8]], any Error>]>([])
+        disk.rigging.withLock { rigging in
+            rigging.observer = { call, _ in
+                guard call == "write" || call == "sync" else { return }
+                moments.withLock { $0.append(Result { try fixture.snapshot() }) }
+            }
+        }
+        #expect(!(try scrub(volume, records)).damage.isEmpty)
+        disk.rigging.withLock { $0.observer = nil }
+        moments.withLock { $0.append(Result { try fixture.snapshot() }) }
+        try volume.close()
+        var tellsOfIt = 0
+        var claimsNothing = 0
+        for moment in moments.withLock({ $0 }) {
+            try fixture.restore(moment.get())
+            let volume = try fixture.open()
+            if volume.openReport.damage.isEmpty { claimsNothing += 1 } else { tellsOfIt += 1 }
+            #expect(volume.completeSequence == 0)
+            try volume.close()
+        }
+        #expect(tellsOfIt > 0)
+        #expect(claimsNothing > 0)
     }
 
     @Test func aBatchOfSuchASegmentIsMissedWhileTheVolumeIsOpen() throws {
