@@ -14,6 +14,8 @@ package struct ReclaimedSpace: Hashable, Sendable {
     package var sealedSegmentCount = 0
     /// Segments that were left alone because something in them can't be read.
     package var skippedSegmentCount = 0
+    /// There is more to be done in the segment: it takes another step.
+    package var isUnfinished = false
 
     package init() {}
 
@@ -40,7 +42,7 @@ package struct ReclaimPolicy: Hashable, Sendable {
 /// Garbage collection, second half: the space of dead records.
 ///
 /// 1. Only sealed segments are touched, and only records whose tombstones are durable (they are not in the index, and
-///    `bury` has counted them).
+///    `bury` has counted them). One that was left after an error is read, and removed, and never written to.
 /// 2. The last segment of each kind stays, whatever is in it: numbers are never used again, because tombstones name them,
 ///    and the watermarks name the last.
 /// 3. A segment is removed only after (a) everything alive in it stands, verified and fsynced, in a later segment, (b)
@@ -49,17 +51,20 @@ package struct ReclaimPolicy: Hashable, Sendable {
 /// 4. A crash between any two calls leaves a record twice (read the one or the other), or a hole not yet made: both are
 ///    found by the next run.
 extension BlobVolume {
-    /// Gives back what one segment holds of dead records. Nothing is done to a segment that is open, was frozen after an
-    /// error, or is damaged.
+    /// Gives back what one segment holds of dead records. Nothing is done to a segment that is open or damaged. One that was
+    /// left after an error goes, whatever is alive in it: a step at a time.
     /// - Throws: `.full`, `.failed`, `.inputOutput`, `.closed`.
     package func reclaim(_ number: UInt32, _ policy: ReclaimPolicy) throws(VolumeError) -> ReclaimedSpace {
         try checkUsable()
         var space = ReclaimedSpace()
-        let isSettled = writer.withLock { writer in
-            writer.log?.number != number && writer.bulk?.number != number
-                && !writer.identityFile.memory.frozen.contains { $0.number == number }
+        let (isOpen, isFrozen) = writer.withLock { writer in
+            (
+                writer.log?.number == number || writer.bulk?.number == number,
+                writer.identityFile.memory.frozen.contains { $0.number == number }
+            )
         }
-        guard isSettled, let segment = state.withLock({ $0.segments[number] }) else { return space }
+        guard !isOpen, let segment = state.withLock({ $0.segments[number] }) else { return space }
+        if isFrozen { return try empty(number, segment) }
         guard segment.deadRecordBytes > 0 || segment.kind == .log else { return space }
         let reader = try segmentReader(number)
         guard let contents = try reader.footer(fileByteCount: segment.fileByteCount),
@@ -68,9 +73,7 @@ extension BlobVolume {
             space.skippedSegmentCount = 1
             return space
         }
-        let alive = contents.entries.filter {
-            isIndexed($0.digest, at: RecordLocation(segment: number, unit: $0.unit))
-        }
+        let alive = alive(contents, in: number)
         let aliveBytes = alive.reduce(UInt64(0)) {
             $0 + RecordFormat.recordByteCount(Int($1.byteCount), segment.kind)
         }
@@ -84,7 +87,9 @@ extension BlobVolume {
         case .log:
             let isMostlyDead = Double(aliveBytes) <= Double(segment.payloadRecordBytes) * policy.compactsBelow
             // A segment of batches alone is mostly dead as soon as they are.
-            if isMostlyDead, mayRemove(number, .log), !isLogNeeded(number), try move(alive, reader, &space) {
+            if isMostlyDead, mayRemove(number, .log), !isLogNeeded(number),
+                try move(alive, reader, upTo: .max, &space)
+            {
                 if try remove(number, segment, contents) {
                     space.removedSegmentCount = 1
                     space.removedFileBytes = segment.fileByteCount
@@ -94,6 +99,46 @@ extension BlobVolume {
         }
         try punch(contents, segment, reader, aliveBytes, &space)
         return space
+    }
+
+    /// A segment that was left after an error gets no footer and no holes: it would be read through at every opening, and
+    /// keep the space of what dies in it, for ever.
+    private func empty(_ number: UInt32, _ segment: Segment) throws(VolumeError) -> ReclaimedSpace {
+        var space = ReclaimedSpace()
+        guard mayRemove(number, segment.kind), !(segment.kind == .log && isLogNeeded(number)) else {
+            return space
+        }
+        let contents = try sealedContents(number)
+        // What is lost in it must have been seen by a scrub: with the segment the last sign of it goes.
+        guard !hasUntoldHoles(contents, in: number) else {
+            space.skippedSegmentCount = 1
+            return space
+        }
+        let alive = alive(contents, in: number)
+        // Copies need their room before the originals give up theirs.
+        guard alive.isEmpty || !isFull && !isNearlyFull else { return space }
+        guard try move(alive, segmentReader(number), upTo: Self.emptyByteCount, &space) else { return space }
+        if !space.isUnfinished, try remove(number, segment, contents) {
+            space.removedSegmentCount = 1
+            space.removedFileBytes = segment.fileByteCount
+        }
+        return space
+    }
+
+    /// Bounds a step in which a segment is emptied.
+    private static let emptyByteCount: UInt64 = 32 << 20
+
+    private func alive(_ contents: SegmentContents, in number: UInt32) -> [SegmentContents.Entry] {
+        contents.entries.filter { isIndexed($0.digest, at: RecordLocation(segment: number, unit: $0.unit)) }
+    }
+
+    private func hasUntoldHoles(_ contents: SegmentContents, in number: UInt32) -> Bool {
+        let holes = contents.chain.filter { $0.kind == .hole }
+        return state.withLock { state in
+            holes.contains { hole in
+                state.spentHoles[RecordLocation(segment: number, unit: hole.unit), default: 0] < hole.number
+            }
+        }
     }
 
     /// Seals open segments of which much is dead, so that the space in them can be given back.
@@ -206,18 +251,26 @@ extension BlobVolume {
     // MARK: Compaction
 
     /// Copies live records forward, verified, and makes the copies durable; then only these are in the index.
+    /// - Parameter byteCountMax: after so many it ends, and `space` tells that there is more.
     /// - Returns: false when one can't be read: the segment stays as it is.
     private func move(
         _ alive: [SegmentContents.Entry],
         _ reader: SegmentReader,
+        upTo byteCountMax: UInt64,
         _ space: inout ReclaimedSpace
     ) throws(VolumeError) -> Bool {
+        // Bounds the memory of a group, and how long one holds the log. Bulk segments pay for each with two syncs.
+        let byteCountOfGroup = reader.kind == .log ? 1 << 20 : 4 << 20
         var next = 0
         while next < alive.count {
+            if space.movedBytes >= byteCountMax {
+                space.isUnfinished = true
+                return true
+            }
             var payloads: [PayloadRecord] = []
             var moved: [GarbageCandidate] = []
             var byteCount = 0
-            while next < alive.count, byteCount < Self.moveByteCount {
+            while next < alive.count, byteCount < byteCountOfGroup {
                 let entry = alive[next]
                 let location = reader.location(UInt64(entry.unit) * RecordFormat.unit)
                 next += 1
@@ -239,20 +292,27 @@ extension BlobVolume {
                         digest: entry.digest,
                         location: location,
                         byteCount: bytes.count,
-                        recordByteCount: RecordFormat.recordByteCount(bytes.count, .log)
+                        recordByteCount: RecordFormat.recordByteCount(bytes.count, reader.kind)
                     )
                 )
                 byteCount += bytes.count
             }
             guard !payloads.isEmpty else { continue }
-            try withLogWriter { writer throws(VolumeError) in
-                try checkUsable()
-                // In one group: the copies, and the death of the originals.
-                let tombstones = moved.map {
-                    SegmentContents.Tombstone(digest: $0.digest, location: $0.location)
+            let tombstones = moved.map {
+                SegmentContents.Tombstone(digest: $0.digest, location: $0.location)
+            }
+            switch reader.kind {
+            case .log:
+                try withLogWriter { writer throws(VolumeError) in
+                    try checkUsable()
+                    // In one group: the copies, and the death of the originals.
+                    try append(Group(payloads: payloads, tombstones: tombstones, closer: .mark), &writer)
+                    try syncOpen(\.log, &writer)
                 }
-                try append(Group(payloads: payloads, tombstones: tombstones, closer: .mark), &writer)
-                try syncOpen(\.log, &writer)
+            case .bulk:
+                for payload in payloads { try appendBulk(payload) }
+                try syncBulk()
+                try writeTombstones(tombstones)
             }
             // The old places go only now. Readers that are there find the new ones.
             for record in withdraw(moved) {
@@ -265,9 +325,6 @@ extension BlobVolume {
         }
         return true
     }
-
-    /// Bounds the memory of a step, and how long one holds the log.
-    private static let moveByteCount = 1 << 20
 
     /// Whether a later segment of the same kind is there: the watermarks name that one.
     private func mayRemove(_ number: UInt32, _ kind: SegmentKind) -> Bool {
@@ -327,9 +384,17 @@ extension BlobVolume {
                 cause: error
             )
         }
-        state.withLock { state in
+        let isThere = state.withLock { state in
             state.segments[number] = nil
             state.files.remove(number)
+            return Set(state.segments.keys)
+        }
+        // Only now: as long as the file is there, what stands behind the place where it was left is no record.
+        try writer.withLock { writer throws(VolumeError) in
+            let frozen = writer.identityFile.memory.frozen
+            guard frozen.contains(where: { !isThere.contains($0.number) }) else { return }
+            writer.identityFile.memory.frozen.removeAll { !isThere.contains($0.number) }
+            try writeIdentity(&writer)
         }
         return true
     }

@@ -29,10 +29,15 @@ struct SegmentFiles: Sendable {
             + kind.fileExtension
     }
 
+    /// No volume gets there: a number above it is somebody else's, or damage.
+    static let numberMax: UInt32 = 1 << 31
+
     /// Parses the name of a file in `segments/`; nil for other files.
     static func parse(_ name: String) -> (number: UInt32, kind: SegmentKind)? {
         let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 2, let number = UInt32(parts[0]), number > 0 else { return nil }
+        guard parts.count == 2, let number = UInt32(parts[0]), (1...numberMax).contains(number) else {
+            return nil
+        }
         for kind in [SegmentKind.log, .bulk] where parts[1] == kind.fileExtension {
             return self.name(number, kind) == "segments/" + name ? (number, kind) : nil
         }

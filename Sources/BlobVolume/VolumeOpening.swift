@@ -622,10 +622,17 @@ struct VolumeOpening: ~Copyable {
         return spent
     }
 
+    /// The highest number that a segment has had, as far as anything tells. One that lost its file is not given again: what is
+    /// said of the old one, in tombstones, and where it was left after an error, would hold for the new one.
+    private var latestNumber: UInt32 {
+        let told = identityFile.memory.frozen.map(\.number) + [syncedLog.segment, syncedBulk.segment]
+        return (found.map(\.number) + told.filter { $0 <= SegmentFiles.numberMax }).max() ?? 0
+    }
+
     private func makeWriter() -> BlobVolume.Writer {
         var writer = BlobVolume.Writer(
             identityFile: identityFile,
-            nextSegmentNumber: (found.map(\.number).max() ?? 0) + 1
+            nextSegmentNumber: latestNumber + 1
         )
         for segment in found {
             guard let tail = segment.tail, !discardsUnsynced else { continue }

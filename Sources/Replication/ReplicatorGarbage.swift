@@ -273,17 +273,22 @@ extension Replicator {
             // Deletions first: they take no room, and make some for what has to be copied.
             let numbers = try await step(replica) { volume throws(VolumeError) in volume.segmentsByDeath }
             for number in numbers {
-                let start = ContinuousClock.now
-                do {
-                    let reclaimed = try await step(replica) { volume throws(VolumeError) in
-                        try volume.reclaim(number, policy)
+                var isUnfinished = true
+                while isUnfinished {
+                    isUnfinished = false
+                    let start = ContinuousClock.now
+                    do {
+                        let reclaimed = try await step(replica) { volume throws(VolumeError) in
+                            try volume.reclaim(number, policy)
+                        }
+                        isUnfinished = reclaimed.isUnfinished
+                        garbage.update(index) { $0.reclaimed.add(reclaimed) }
+                    } catch let error as VolumeError where error.code == .full {
+                        // This one must be copied and there is no room: others first, the rest in the next run.
+                        garbage.update(index) { $0.problem = "\(error)" }
                     }
-                    garbage.update(index) { $0.reclaimed.add(reclaimed) }
-                } catch let error as VolumeError where error.code == .full {
-                    // This one must be copied and there is no room: others first, the rest in the next run.
-                    garbage.update(index) { $0.problem = "\(error)" }
+                    try await rest(after: ContinuousClock.now - start, options)
                 }
-                try await rest(after: ContinuousClock.now - start, options)
             }
             let bounds = options.quarantine
             let now = clock.now()

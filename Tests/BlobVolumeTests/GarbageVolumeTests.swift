@@ -118,6 +118,96 @@ import Testing
         try reopened.close()
     }
 
+    /// They get no footer, and are never written to again: they go, a step at a time, and what is alive in them stays.
+    @Test func segmentsThatWereLeftAreEmptied() throws {
+        let fixture = try VolumeFixture()
+        func open(discarding: Bool = false) throws -> BlobVolume {
+            try fixture.open { options in
+                options.bulkSegmentSizeMax = 64 << 20
+                options.discardUnsynced = discarding
+            }
+        }
+        let small = (1...20).map { payload($0, count: 1000) }
+        let large = (101...136).map { payload($0, count: 1 << 20) }
+        var volume = try open()
+        for record in small { try volume.commit([record]) }
+        for record in large { try volume.appendBulk(record) }
+        try volume.syncBulk()
+        try volume.commit()
+        try volume.close()
+        let left = try fixture.segments()
+        volume = try open(discarding: true)
+        let later = [payload(21, count: 1000), payload(137, count: 1 << 20)]
+        try volume.commit([later[0]])
+        try volume.appendBulk(later[1])
+        try volume.syncBulk()
+        // As long as the log needs one it stays.
+        for number in volume.segmentNumbers where volume.isLogSegment(number) {
+            #expect(try volume.reclaim(number, ReclaimPolicy()).removedSegmentCount == 0)
+        }
+        try volume.trimLog(base: volume.logTail)
+        let dead = Set(small.prefix(5).map(\.digest) + large.prefix(2).map(\.digest))
+        for number in volume.segmentNumbers {
+            let found = try volume.garbageCandidates(in: number, before: .everything) { !dead.contains($0) }
+            try volume.bury(volume.withdraw(found))
+        }
+        var stepCount = 0
+        var space = ReclaimedSpace()
+        for number in volume.segmentNumbers {
+            var isUnfinished = true
+            while isUnfinished {
+                let step = try volume.reclaim(number, ReclaimPolicy())
+                isUnfinished = step.isUnfinished
+                space.add(step)
+                stepCount += 1
+            }
+        }
+        #expect(stepCount > volume.segmentNumbers.count)
+        #expect(space.removedSegmentCount == left.count)
+        #expect(Set(try fixture.segments()).isDisjoint(with: left))
+        let kept = small.dropFirst(5) + large.dropFirst(2) + later
+        func check() throws {
+            for record in kept { #expect(try volume.read(record) == record.bytes) }
+            for digest in dead { #expect(volume.presence(of: digest) == .absent) }
+        }
+        try check()
+        try volume.close()
+        #expect(try fixture.check().damage.isEmpty)
+        #expect(String(decoding: try fixture.bytes("volume.json"), as: UTF8.self).contains("\"frozen\": []"))
+        volume = try open()
+        #expect(volume.openReport.damage.isEmpty)
+        try check()
+        try volume.close()
+    }
+
+    /// What is said of it, in tombstones, would hold for the one that gets its number.
+    @Test func theNumberOfALostSegmentIsNotGivenAgain() throws {
+        let fixture = try VolumeFixture()
+        var volume = try fixture.open()
+        try volume.commit([payload(1, count: 1000)])
+        let record = payload(2, count: 200_000)
+        try volume.appendBulk(record)
+        try volume.syncBulk()
+        for number in volume.segmentNumbers where !volume.isLogSegment(number) {
+            let found = try volume.garbageCandidates(in: number, before: .everything) { _ in false }
+            try volume.bury(volume.withdraw(found))
+        }
+        try volume.close()
+        let lost = try #require(try fixture.segments().last)
+        #expect(lost.hasSuffix(".bulk"))
+        try fixture.directory.disk().remove("segments/" + lost)
+        volume = try fixture.open()
+        // The same bytes once more, which would stand where the dead record stood.
+        try volume.appendBulk(record)
+        try volume.syncBulk()
+        try volume.commit()
+        try volume.close()
+        volume = try fixture.open()
+        #expect(volume.presence(of: record.digest) == .synced)
+        #expect(try volume.read(record) == record.bytes)
+        try volume.close()
+    }
+
     @Test func bulkRecordsBecomeHolesAndLastSegmentsStay() throws {
         let fixture = try VolumeFixture()
         let volume = try fixture.open()

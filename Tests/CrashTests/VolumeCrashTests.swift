@@ -115,6 +115,18 @@ struct VolumeCrashTests {
             ]
         ),
         Part(
+            name: "garbage: segments that were left after a failed fsync",
+            before: started + [
+                .group([20_000, 700], hasBatch: true), .bulk(150_000), .syncLog, .syncBulk, .leaveSegments,
+                .group([10_000, 600], hasBatch: true), .bulk(160_000), .syncLog, .syncBulk, .leaveSegments,
+                .group([500], hasBatch: true), .bulk(140_000), .syncLog, .syncBulk,
+            ],
+            steps: [
+                .trimLog(keeping: 1), .bury(keepingOneIn: 3), .reclaim, .group([400], hasBatch: true),
+                .bulk(135_000), .syncLog, .syncBulk, .reclaim,
+            ]
+        ),
+        Part(
             name: "close and open",
             before: started,
             steps: [

@@ -24,6 +24,8 @@ enum VolumeStep: Sendable, CustomStringConvertible {
     case bury(keepingOneIn: Int)
     /// Gives back the space of what is dead, segment by segment.
     case reclaim
+    /// What an fsync that failed leads to: the volume is opened again and goes on in new segments.
+    case leaveSegments
     case close
 
     var description: String {
@@ -41,6 +43,7 @@ enum VolumeStep: Sendable, CustomStringConvertible {
         case .trimLog(let count): "trim the log to \(count) batches"
         case .bury(let count): "bury all but one in \(count)"
         case .reclaim: "reclaim"
+        case .leaveSegments: "leave segments"
         case .close: "close"
         }
     }
@@ -260,12 +263,21 @@ final class VolumeWorkload {
             _ = try volume.sealForReclaiming(ReclaimPolicy(), force: true)
             noteBulkSynced()
             for number in volume.segmentNumbers { _ = try volume.reclaim(number, ReclaimPolicy()) }
+        case .leaveSegments:
+            try close()
+            var options = Self.options
+            options.discardUnsynced = true
+            volume = try BlobVolume.open(disk, options: options)
         case .close:
-            try opened().close()
-            noteLogSynced()
-            noteBulkSynced()
-            volume = nil
+            try close()
         }
+    }
+
+    private func close() throws {
+        try opened().close()
+        noteLogSynced()
+        noteBulkSynced()
+        volume = nil
     }
 
     private func bury(keepingOneIn count: Int) throws {
