@@ -58,12 +58,14 @@ struct Holdfast: AsyncParsableCommand {
 
     static func main() async {
         holdfast_bound_allocator()
-        let arguments = CommandLine.arguments.dropFirst()
+        var arguments = [String](CommandLine.arguments.dropFirst())
+        // Not the parser's own flag: commands have options of that name.
+        if arguments == ["--version"] { arguments = ["version"] }
         let isJSON = arguments.contains("--json")
         let signals = Interruption.signals()
         do {
             try refuseUnreadableArguments()
-            try await run(ArgumentOrder.movedBehindCommand([String](arguments)), stoppingAt: signals)
+            try await run(ArgumentOrder.movedBehindCommand(arguments), stoppingAt: signals)
             Glibc.exit(ExitStatus.success.rawValue)
         } catch let error as CommandError where error.code == .brokenPipe {
             Glibc.exit(error.exitStatus.rawValue)

@@ -359,6 +359,8 @@ class Small(StoreTestCase):
         names = {self.do("doctor", "--json").json["archive"] for _ in range(3)}
         self.assertEqual(len(names), 3, names)
         self.assertIn("141", self.do("--help").text)
+        version = self.do("version", "--json").json["version"]
+        self.assertEqual(self.do("--version").text.strip(), f"holdfast {version}")
         keys = {"HOLDFAST_ACCESS_KEY": ROOT_KEY, "HOLDFAST_SECRET_KEY": ROOT_SECRET}
         here = ["--endpoint", "http://127.0.0.1:1"]
         for option in ("--version", "--version-id"):
