@@ -276,6 +276,16 @@ extension BlobVolume {
                 next += 1
                 // Condemned since it was listed, or repaired.
                 guard isIndexed(entry.digest, at: location) else { continue }
+                moved.append(
+                    GarbageCandidate(
+                        digest: entry.digest,
+                        location: location,
+                        byteCount: Int(entry.byteCount),
+                        recordByteCount: RecordFormat.recordByteCount(Int(entry.byteCount), reader.kind)
+                    )
+                )
+                byteCount += Int(entry.byteCount)
+                if hasAnotherCopy(of: entry.digest, besides: reader.number) { continue }
                 let bytes: [UInt8]
                 do throws(VolumeError) {
                     let (header, read) = try reader.strictRecord(at: location)
@@ -287,17 +297,8 @@ extension BlobVolume {
                     return false
                 }
                 payloads.append(PayloadRecord(digest: entry.digest, bytes: bytes))
-                moved.append(
-                    GarbageCandidate(
-                        digest: entry.digest,
-                        location: location,
-                        byteCount: bytes.count,
-                        recordByteCount: RecordFormat.recordByteCount(bytes.count, reader.kind)
-                    )
-                )
-                byteCount += bytes.count
             }
-            guard !payloads.isEmpty else { continue }
+            guard !moved.isEmpty else { continue }
             let tombstones = moved.map {
                 SegmentContents.Tombstone(digest: $0.digest, location: $0.location)
             }
@@ -324,6 +325,18 @@ extension BlobVolume {
             }
         }
         return true
+    }
+
+    /// Whether another segment has a payload as well, durably and good: a run that ended early has left a copy, or a repair.
+    private func hasAnotherCopy(of digest: Digest, besides number: UInt32) -> Bool {
+        let others = state.withLock { state in
+            state.index.locations(of: LocationIndex.fingerprint(of: digest)).filter { other in
+                other.segment != number && other.offset < state.segments[other.segment]?.syncedEnd ?? 0
+            }
+        }
+        return others.contains { other in
+            (try? segmentReader(other.segment).strictRecord(at: other).0.digest) == digest
+        }
     }
 
     /// Whether a later segment of the same kind is there: the watermarks name that one.
@@ -373,21 +386,24 @@ extension BlobVolume {
             let identity = writer.identityFile.identity
             state.withLock { $0.identity = identity }
         }
+        let name = SegmentFiles.name(number, segment.kind)
+        // First here: a scrub that comes to it meanwhile must not take it for lost.
+        let isThere = state.withLock { state in
+            state.segments[number] = nil
+            state.files.remove(number)
+            return Set(state.segments.keys)
+        }
         do throws(DiskError) {
-            try disk.remove(SegmentFiles.name(number, segment.kind))
+            try disk.remove(name)
             try disk.syncDirectory("segments")
         } catch {
+            if (try? disk.exists(name)) == true { state.withLock { $0.segments[number] = segment } }
             throw VolumeError(
                 .inputOutput,
                 "Segment \(number) can't be removed.",
                 path: disk.label,
                 cause: error
             )
-        }
-        let isThere = state.withLock { state in
-            state.segments[number] = nil
-            state.files.remove(number)
-            return Set(state.segments.keys)
         }
         // Only now: as long as the file is there, what stands behind the place where it was left is no record.
         try writer.withLock { writer throws(VolumeError) in

@@ -2,6 +2,7 @@ import BlobVolume
 import ContentHashing
 import Glibc
 import StoreModel
+import Synchronization
 import Testing
 
 /// Records that die, and what becomes of their space. Crashes in it: CrashTests.
@@ -178,6 +179,53 @@ import Testing
         #expect(volume.openReport.damage.isEmpty)
         try check()
         try volume.close()
+    }
+
+    /// Killed at any moment while segments are emptied: the next run does the rest, and nothing is kept twice.
+    @Test func whatWasCopiedAlreadyIsNotCopiedAgain() throws {
+        let fixture = try VolumeFixture()
+        let records = (1...6).map { payload($0, count: $0 % 2 == 0 ? 200_000 : 1000) }
+        var volume = try fixture.open()
+        for record in records {
+            let isLarge = record.bytes.count > 1000
+            if isLarge { try volume.appendBulk(record) } else { try volume.commit([record]) }
+        }
+        try volume.syncBulk()
+        try volume.commit()
+        try volume.close()
+        let left = try fixture.segments()
+        let disk = RiggedDisk(try fixture.directory.disk())
+        var options = fixture.options
+        options.discardUnsynced = true
+        volume = try BlobVolume.open(disk, options: options)
+        try volume.commit([payload(7, count: 1000)])
+        try volume.appendBulk(payload(8, count: 200_000))
+        try volume.syncBulk()
+        try volume.trimLog(base: volume.logTail)
+        let moments = Mutex<[Result<[String: [UInt8]], any Error>]>([])
+        disk.rigging.withLock { rigging in
+            rigging.observer = { call, _ in
+                guard call == "write" || call == "sync" else { return }
+                moments.withLock { $0.append(Result { try fixture.snapshot() }) }
+            }
+        }
+        for number in volume.segmentNumbers { _ = try volume.reclaim(number, ReclaimPolicy()) }
+        disk.rigging.withLock { $0.observer = nil }
+        #expect(Set(try fixture.segments()).isDisjoint(with: left))
+        try volume.close()
+        var unfinished = 0
+        for moment in moments.withLock({ $0 }) {
+            try fixture.restore(moment.get())
+            if !Set(try fixture.segments()).isDisjoint(with: left) { unfinished += 1 }
+            let volume = try fixture.open()
+            for number in volume.segmentNumbers { _ = try volume.reclaim(number, ReclaimPolicy()) }
+            #expect(Set(try fixture.segments()).isDisjoint(with: left))
+            #expect(try volume.usage().liveRecordCount == records.count + 2)
+            for record in records { #expect(try volume.read(record) == record.bytes) }
+            try volume.close()
+            #expect(try fixture.check().damage.isEmpty)
+        }
+        #expect(unfinished > 4)
     }
 
     /// What is said of it, in tombstones, would hold for the one that gets its number.
