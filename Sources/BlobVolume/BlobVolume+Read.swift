@@ -195,7 +195,8 @@ extension BlobVolume {
         do throws(DiskError) {
             let opened = try disk.open(SegmentFiles.name(number, kind), .read)
             state.withLock { state in
-                if !state.isClosed { state.files.insert(opened, number) }
+                // One that went meanwhile would keep its space as long as it is open.
+                if !state.isClosed, state.segments[number] != nil { state.files.insert(opened, number) }
             }
             return SegmentReader(file: opened, number: number, kind: kind, tag: tag, path: disk.label)
         } catch {
@@ -245,11 +246,12 @@ extension BlobVolume {
         let frozenEnd = writer.withLock { writer in
             writer.identityFile.memory.frozen.first { $0.number == number }?.end
         }
-        let scan = try SegmentScanner(
+        var scan = try SegmentScanner(
             reader,
             limit: min(frozenEnd ?? .max, fileByteCount),
             footerStart: try reader.trailer(fileByteCount: fileByteCount)?.footer.offset
         ).run()
+        if let frozenEnd { scan.noteLostEnd(synced: frozenEnd) }
         return scan.footer ?? SegmentSettlement(scan, reader: reader).contents
     }
 }

@@ -110,14 +110,16 @@ extension BlobVolume {
         }
         let contents = try sealedContents(number)
         // What is lost in it must have been seen by a scrub: with the segment the last sign of it goes.
-        guard !hasUntoldHoles(contents, in: number) else {
+        let reader = try segmentReader(number)
+        let target = ScrubTarget(reader, limit: .max, isOpen: false, contents: contents)
+        guard !hasUntoldHoles(contents, in: number), strayEntries(target).isEmpty else {
             space.skippedSegmentCount = 1
             return space
         }
         let alive = alive(contents, in: number)
         // Copies need their room before the originals give up theirs.
         guard alive.isEmpty || !isFull && !isNearlyFull else { return space }
-        guard try move(alive, segmentReader(number), upTo: Self.emptyByteCount, &space) else { return space }
+        guard try move(alive, reader, upTo: Self.emptyByteCount, &space) else { return space }
         if !space.isUnfinished, try remove(number, segment, contents) {
             space.removedSegmentCount = 1
             space.removedFileBytes = segment.fileByteCount
@@ -269,6 +271,8 @@ extension BlobVolume {
             }
             var payloads: [PayloadRecord] = []
             var moved: [GarbageCandidate] = []
+            /// Of these the other copy counts, as long as it is there.
+            var copied: Set<Digest> = []
             var byteCount = 0
             while next < alive.count, byteCount < byteCountOfGroup {
                 let entry = alive[next]
@@ -285,7 +289,10 @@ extension BlobVolume {
                     )
                 )
                 byteCount += Int(entry.byteCount)
-                if hasAnotherCopy(of: entry.digest, besides: reader.number) { continue }
+                if hasAnotherCopy(of: entry.digest, besides: reader.number) {
+                    copied.insert(entry.digest)
+                    continue
+                }
                 let bytes: [UInt8]
                 do throws(VolumeError) {
                     let (header, read) = try reader.strictRecord(at: location)
@@ -297,6 +304,15 @@ extension BlobVolume {
                     return false
                 }
                 payloads.append(PayloadRecord(digest: entry.digest, bytes: bytes))
+            }
+            if reader.kind == .bulk, !payloads.isEmpty {
+                for payload in payloads { try appendBulk(payload) }
+                try syncBulk()
+            }
+            // A repair may have met the other copy meanwhile, and counted on this one: it stays for the next run.
+            moved.removeAll { record in
+                copied.contains(record.digest)
+                    && otherPlaces(of: record.digest, besides: reader.number).isEmpty
             }
             guard !moved.isEmpty else { continue }
             let tombstones = moved.map {
@@ -311,8 +327,6 @@ extension BlobVolume {
                     try syncOpen(\.log, &writer)
                 }
             case .bulk:
-                for payload in payloads { try appendBulk(payload) }
-                try syncBulk()
                 try writeTombstones(tombstones)
             }
             // The old places go only now. Readers that are there find the new ones.
@@ -329,13 +343,16 @@ extension BlobVolume {
 
     /// Whether another segment has a payload as well, durably and good: a run that ended early has left a copy, or a repair.
     private func hasAnotherCopy(of digest: Digest, besides number: UInt32) -> Bool {
-        let others = state.withLock { state in
+        otherPlaces(of: digest, besides: number).contains { other in
+            (try? segmentReader(other.segment).strictRecord(at: other).0.digest) == digest
+        }
+    }
+
+    private func otherPlaces(of digest: Digest, besides number: UInt32) -> [RecordLocation] {
+        state.withLock { state in
             state.index.locations(of: LocationIndex.fingerprint(of: digest)).filter { other in
                 other.segment != number && other.offset < state.segments[other.segment]?.syncedEnd ?? 0
             }
-        }
-        return others.contains { other in
-            (try? segmentReader(other.segment).strictRecord(at: other).0.digest) == digest
         }
     }
 
@@ -388,10 +405,9 @@ extension BlobVolume {
         }
         let name = SegmentFiles.name(number, segment.kind)
         // First here: a scrub that comes to it meanwhile must not take it for lost.
-        let isThere = state.withLock { state in
+        state.withLock { state in
             state.segments[number] = nil
             state.files.remove(number)
-            return Set(state.segments.keys)
         }
         do throws(DiskError) {
             try disk.remove(name)
@@ -405,11 +421,12 @@ extension BlobVolume {
                 cause: error
             )
         }
-        // Only now: as long as the file is there, what stands behind the place where it was left is no record.
+        // Only now: as long as the file is there, what stands behind the place where it was left is no record. And not when
+        // the volume was closed meanwhile: what it left behind is somebody else's now.
         try writer.withLock { writer throws(VolumeError) in
-            let frozen = writer.identityFile.memory.frozen
-            guard frozen.contains(where: { !isThere.contains($0.number) }) else { return }
-            writer.identityFile.memory.frozen.removeAll { !isThere.contains($0.number) }
+            guard writer.identityFile.memory.frozen.contains(where: { $0.number == number }) else { return }
+            try checkUsable()
+            writer.identityFile.memory.frozen.removeAll { $0.number == number }
             try writeIdentity(&writer)
         }
         return true

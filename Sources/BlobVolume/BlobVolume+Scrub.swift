@@ -142,7 +142,8 @@ extension BlobVolume {
             target = ScrubTarget(reader, limit: open.end, isOpen: true, contents: contents)
             noteOpeningDamage(&target, &found)
         } else {
-            target = try sealedTarget(reader, &found)
+            guard let sealed = try sealedTarget(reader, &found) else { return nil }
+            target = sealed
         }
         try checkHeader(&target)
         let strays = strayEntries(target)
@@ -186,8 +187,9 @@ extension BlobVolume {
     }
 
     /// A sealed segment must end with a footer that tells what it holds.
+    /// - Returns: nil when it is gone.
     private func sealedTarget(_ reader: SegmentReader, _ found: inout [ScrubDamage]) throws(VolumeError)
-        -> ScrubTarget
+        -> ScrubTarget?
     {
         let size = try fileSize(reader)
         if let trailer = try reader.trailer(fileByteCount: size),
@@ -203,14 +205,17 @@ extension BlobVolume {
         let frozenEnd = writer.withLock { writer in
             writer.identityFile.memory.frozen.first { $0.number == number }?.end
         }
+        // Compaction may have taken it away meanwhile, and with it the word of where it was left.
+        guard hasSegment(number) else { return nil }
         let limit = min(frozenEnd ?? .max, size)
-        let scan = try SegmentScanner(
+        var scan = try SegmentScanner(
             reader,
             limit: limit,
             footerStart: try reader.trailer(fileByteCount: size)?.footer.offset
         ).run()
+        if let frozenEnd { scan.noteLostEnd(synced: frozenEnd) }
         let contents = scan.footer ?? SegmentSettlement(scan, reader: reader).contents
-        let end = scan.footer == nil ? min(scan.end, limit) : scan.footerStart
+        let end = scan.footer == nil ? min(scan.end, frozenEnd ?? limit) : scan.footerStart
         var target = ScrubTarget(reader, limit: end, isOpen: false, contents: contents)
         target.isFrozen = frozenEnd != nil
         guard !target.isFrozen else { return target }
@@ -369,7 +374,7 @@ extension BlobVolume {
     }
 
     /// Every place that the index names in a segment must be one of its records: the entries that are not.
-    private func strayEntries(_ target: ScrubTarget) -> [(fingerprint: UInt64, location: RecordLocation)] {
+    func strayEntries(_ target: ScrubTarget) -> [(fingerprint: UInt64, location: RecordLocation)] {
         let number = target.reader.number
         var places = Set<UInt32>(minimumCapacity: target.contents.entries.count)
         for entry in target.contents.entries { places.insert(entry.unit) }

@@ -39,20 +39,7 @@ struct SegmentSettlement: Sendable {
         discardsUnsynced: Bool
     ) throws(VolumeError) {
         var scan = scan
-        if synced != .max, scan.end < synced {
-            // Zeros where fsynced records stood, or the end of a record that is bad already.
-            if let last = scan.items.last, last.isBad {
-                scan.items[scan.items.count - 1] = .init(
-                    start: last.start,
-                    end: synced,
-                    content: last.content
-                )
-            } else {
-                let reason = "nothing is there, although it was fsynced"
-                scan.items.append(.init(start: scan.end, end: synced, content: .bad(reason, nil)))
-            }
-            scan.end = synced
-        }
+        if synced != .max { scan.noteLostEnd(synced: synced) }
         var cut =
             switch reader.kind {
             case .log: try Self.logCut(scan.items, reader, synced)
@@ -150,6 +137,20 @@ struct SegmentSettlement: Sendable {
                 contents.chain.append(.hole(unit: unit, byteCount: itemEnd - item.start))
             }
         }
+    }
+}
+
+extension SegmentScan {
+    /// Zeros where fsynced records stood, or the end of a record that is bad already.
+    mutating func noteLostEnd(synced: UInt64) {
+        guard end < synced else { return }
+        if let last = items.last, last.isBad {
+            items[items.count - 1] = .init(start: last.start, end: synced, content: last.content)
+        } else {
+            let reason = "nothing is there, although it was fsynced"
+            items.append(.init(start: end, end: synced, content: .bad(reason, nil)))
+        }
+        end = synced
     }
 }
 

@@ -200,7 +200,10 @@ private struct CheckRun {
         let isHistory = !isLast || isFrozen || footer != nil
         // A sealed segment is walked up to its footer, which is compared with what the walk finds.
         let walkEnd = footer == nil ? limit(reader, fileByteCount) : trailer?.footer.offset ?? fileByteCount
-        let scan = try SegmentScanner(reader, limit: walkEnd, footerStart: trailer?.footer.offset).run()
+        var scan = try SegmentScanner(reader, limit: walkEnd, footerStart: trailer?.footer.offset).run()
+        if footer == nil, let left = identityFile.memory.frozen.first(where: { $0.number == number }) {
+            scan.noteLostEnd(synced: left.end)
+        }
         let mark = kind == .log ? syncedLog : syncedBulk
         let synced = isHistory || mark.segment > number ? .max : mark.segment == number ? mark.offset : 0
         let settlement = try SegmentSettlement(scan, reader: reader, synced: synced, discardsUnsynced: false)

@@ -148,6 +148,13 @@ struct VolumeOpening: ~Copyable {
         IdentityReserve.ensure(on: disk)
         try loadSegments(.log)
         try loadSegments(.bulk)
+        guard latestNumber <= SegmentFiles.numberMax / 2 else {
+            throw VolumeError(
+                .corrupt,
+                "A segment has the number \(latestNumber), which no volume reaches.",
+                path: disk.label
+            )
+        }
         found.sort { $0.number < $1.number }
         var chain = replay()
         noteMissingSegments(&chain)
@@ -241,7 +248,7 @@ struct VolumeOpening: ~Copyable {
         let cleanEnd = identityFile.memory.isClean && isLast && segment.kind == .log ? syncedLog : nil
         // Offsets are kept in 32 bits of 64-byte units.
         let limit = min(frozenEnd ?? .max, segment.fileByteCount, UInt64(UInt32.max) * RecordFormat.unit)
-        let scan = try SegmentScanner(
+        var scan = try SegmentScanner(
             reader,
             limit: limit,
             cleanEnd: cleanEnd?.segment == segment.number ? cleanEnd?.offset : nil,
@@ -262,6 +269,7 @@ struct VolumeOpening: ~Copyable {
         for item in scan.items {
             if case .closer(let closer) = item.content { note(closer.section) }
         }
+        if let frozenEnd { scan.noteLostEnd(synced: frozenEnd) }
         let isHistory = !isLast || frozenEnd != nil
         var synced = isHistory ? UInt64.max : syncedOffset(of: segment)
         if let end = acknowledgedEnd(scan.items), synced < end { synced = end }

@@ -344,6 +344,61 @@ import Testing
         #expect(!(try mend(fixture, records, "the one behind it")).isEmpty)
     }
 
+    /// Zeros, or nothing, at the end of a segment that was left: whoever opens the volume misses what stood there, also when
+    /// the first who did so was killed, and the segment does not go before a scrub has told of it.
+    @Test(arguments: [".log", ".bulk"], [false, true]) func theEndOfSuchASegmentIsMissed(
+        _ suffix: String,
+        isCut: Bool
+    ) throws {
+        let fixture = try VolumeFixture()
+        let records = try frozen(fixture)
+        let (name, _, _) = try neighbours(fixture, suffix)
+        var volume = try fixture.open()
+        volume.setComplete(through: volume.logTail.sequence)
+        try volume.commit([payload(980, count: 300)])
+        try volume.trimLog(base: volume.logTail)
+        try volume.close()
+        let sound = try fixture.snapshot()
+        // Behind the last record nothing was ever written, or what was not acknowledged.
+        let last = try #require(
+            try records.compactMap { record in
+                try places(of: 1, fixture, name).last { start in
+                    let bytes = try fixture.bytes("segments/" + name)
+                    return Array(bytes[start + 32..<start + 64]) == record.digest.bytes
+                }
+            }.max()
+        )
+        let file = try fixture.directory.disk().open("segments/" + name, .update)
+        let size = try file.size()
+        if isCut {
+            try file.truncate(to: UInt64(last))
+        } else {
+            try file.write([UInt8](repeating: 0, count: Int(size) - last), at: UInt64(last))
+        }
+        file.close()
+        let number = try #require(UInt32(name.prefix(8)))
+        volume = try fixture.open()
+        #expect(!volume.openReport.damage.isEmpty)
+        #expect(volume.completeSequence == 0)
+        #expect(try volume.reclaim(number, ReclaimPolicy()).removedSegmentCount == 0)
+        try volume.close()
+        #expect(!(try mend(fixture, records, "the end")).isEmpty)
+        volume = try fixture.open()
+        _ = try volume.reclaim(number, ReclaimPolicy())
+        #expect(!volume.segmentNumbers.contains(number))
+        for record in records { #expect(try volume.read(record) == record.bytes) }
+        try volume.close()
+        // The same while the volume is open: the index knows what the segment does not have.
+        try fixture.restore(sound)
+        volume = try fixture.open()
+        let again = try fixture.directory.disk().open("segments/" + name, .update)
+        try again.write([UInt8](repeating: 0, count: Int(size) - last), at: UInt64(last))
+        again.close()
+        #expect(try volume.reclaim(number, ReclaimPolicy()).removedSegmentCount == 0)
+        #expect(volume.segmentNumbers.contains(number))
+        try volume.close()
+    }
+
     /// Killed at any moment of a walk that tells of a hole: either opening the volume finds the hole, or it knows that everything
     /// has to be compared.
     @Test(arguments: [".log", ".bulk"]) func aHoleIsToldOfAfterTheVolumeClaimsNothing(_ suffix: String) throws
