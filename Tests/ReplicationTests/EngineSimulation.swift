@@ -200,8 +200,9 @@ final class EngineSimulation: @unchecked Sendable {
         world.note("\(key) \(action) \(isAnswered)")
     }
 
-    /// Bytes that nobody has written before.
+    /// The number of these bytes: a new one, unless someone has written them before, as happens with a single byte.
     func freshContent(_ bytes: [UInt8]) -> Int {
+        if let known = contents[bytes] { return known }
         contentCount += 1
         contents[bytes] = contentCount
         return contentCount
